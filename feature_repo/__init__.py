@@ -1,0 +1,1 @@
+"""The Feast repository: event schemas, entities, views, feature logic, streaming worker and fast reader."""
