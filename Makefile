@@ -1,0 +1,64 @@
+# Every target creates the environments that it needs. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+DRIFT := .venv-drift
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY := passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format bench notebooks lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# A stamp names the finished environment: an install that was cut off is taken up again. pip's chatter goes to a log.
+$(VENV)/.ready: requirements/all.txt pyproject.toml
+	@echo "creating $(VENV) (two or three minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@( $(BIN)/pip install -r requirements/all.txt \
+	  && $(BIN)/pip install --no-deps --no-build-isolation -e . \
+	  && $(BIN)/python -c "import kfp, feast, kserve, lightgbm, torch_geometric, mlflow, pipelines" \
+	) > $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(DRIFT)/.ready: requirements/drift.txt
+	@echo "creating $(DRIFT) (alibi-detect needs an older numpy)"
+	@test -x $(DRIFT)/bin/python || $(PYTHON) -m venv $(DRIFT)
+	@( $(DRIFT)/bin/pip install -r requirements/drift.txt && $(DRIFT)/bin/python -c "import alibi_detect, kserve" \
+	) > $(DRIFT)/install.log 2>&1 || { tail -n 20 $(DRIFT)/install.log; exit 1; }
+	@touch $@
+
+env: $(VENV)/.ready $(DRIFT)/.ready ## create both environments
+
+demo: env ## run everything end to end: simulate, train, serve, canary, replay, judge
+	@$(BIN)/fraud demo $(ARGS)
+
+test: env ## run all tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: env ## ruff, strict mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: env ## measure against the peers (writes .local/reports)
+	@$(BIN)/python -W ignore -m tests.benchmarks
+
+notebooks: env ## write the text notebooks as .ipynb, with their outputs
+	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done
+
+lock: env ## recompile requirements/*.txt from pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra dev --allow-unsafe --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
+	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
+LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+clean: ## remove what runs and tests leave behind; environments stay
+	rm -rf .local .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +
