@@ -1,0 +1,28 @@
+"""What `feast apply` registers. The only module that Feast imports by itself (see `.feastignore`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from feature_repo.entities import ENTITIES
+from feature_repo.services import feature_services
+from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
+from feature_repo.views import embedding_views, history_views, profile_views, streamed_views
+
+
+def embedding_versions(offline: Path) -> list[str]:
+    """The graph model versions that have embeddings to serve."""
+    return sorted(p.name for p in (offline / "embeddings").glob("*") if p.is_dir())
+
+
+def definitions(offline: Path) -> list[Any]:
+    """All entities, views and services over the files in `offline`."""
+    views = streamed_views(offline) + history_views(offline) + profile_views(offline)
+    for version in embedding_versions(offline):
+        views += embedding_views(offline, version, EMBEDDING_DIM)
+    return [*ENTITIES.values(), *views, *feature_services(offline)]
+
+
+# `feast apply` registers the Feast objects that it finds among a module's attributes, not those inside a list.
+globals().update({f"{type(d).__name__}_{d.name}": d for d in definitions(FeatureSettings().offline)})

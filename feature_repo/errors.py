@@ -1,0 +1,30 @@
+"""The errors of the feature repository.
+
+FeatureRepoError
+├── InvalidEvents      an event does not fit its schema
+├── StoreUnavailable   the online store did not answer in time
+├── CorruptValue       stored bytes are not what their writer writes
+└── MissingData        a file, folder or registry that a step needs is not there
+"""
+
+from __future__ import annotations
+
+
+class FeatureRepoError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class InvalidEvents(FeatureRepoError):
+    """An event does not fit its schema; the message names the row, the field and the reason."""
+
+
+class StoreUnavailable(FeatureRepoError):
+    """The online store did not answer in time, or not at all."""
+
+
+class CorruptValue(FeatureRepoError):
+    """Stored bytes cannot be decoded as the format they claim to be."""
+
+
+class MissingData(FeatureRepoError):
+    """Something a step reads is not there; the message says what to run first."""

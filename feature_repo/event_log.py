@@ -1,0 +1,70 @@
+"""The event log: every ingested event, pseudonymised and numbered, in day partitions of parquet."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feature_repo.errors import MissingData
+from feature_repo.event_batch import EventBatch
+
+_MICROSECONDS = pa.timestamp("us", "UTC")
+
+
+def log_table(batch: EventBatch, stream_seq: NDArray[Any], ingested_at_us: NDArray[Any]) -> pa.Table:
+    """A batch of numbered events in the log's columns: the catalogue's, `stream_seq` and `ingested_at`."""
+    table = batch.to_arrow()
+    table = table.append_column("stream_seq", pa.array(stream_seq, pa.int64()))
+    return table.append_column("ingested_at", pa.array(ingested_at_us, pa.int64()).cast(_MICROSECONDS))
+
+
+def append(log: Path, table: pa.Table) -> list[Path]:
+    """Writes events to the partitions of their arrival days, each file complete or absent; returns the files."""
+    days = pc.strftime(table.column("ingested_at"), "%Y-%m-%d")
+    written = []
+    for day in sorted(pc.unique(days).to_pylist()):
+        part = table.filter(pc.equal(days, day))
+        sequences = part.column("stream_seq")
+        name = f"{pc.min(sequences).as_py():012d}-{pc.max(sequences).as_py():012d}.parquet"
+        folder = log / f"day={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pending = folder / f".{name}.part"
+        pq.write_table(part, pending)
+        written.append(pending.rename(folder / name))
+    return written
+
+
+def log_days(log: Path) -> list[date]:
+    """The days that a log (or any folder of day partitions) has, in order."""
+    return sorted(date.fromisoformat(p.name.removeprefix("day=")) for p in log.glob("day=*") if p.is_dir())
+
+
+def read_log(log: Path, columns: list[str] | None = None, *, before: date | None = None) -> pa.Table:
+    """Reads a log in stream order, one row per `event_id` (the first arrival).
+
+    Args:
+        log: folder of `day=*/*.parquet`.
+        columns: the columns to return; all when None.
+        before: read only earlier arrival days.
+
+    Raises:
+        MissingData: the log holds no events.
+    """
+    days = [d for d in log_days(log) if before is None or d < before]
+    files = sorted(f for d in days for f in (log / f"day={d}").glob("[!.]*.parquet"))
+    if not files:
+        raise MissingData(f"no events in {log}: run `fraud data ingest` first")
+    table = pa.concat_tables([pq.ParquetFile(f).read() for f in files]).sort_by("stream_seq")
+    if pc.count_distinct(table.column("event_id")).as_py() != len(table):
+        # By position: the copies of a record that was delivered again have one number.
+        rows = table.select(["event_id"]).append_column("row", pa.array(np.arange(len(table))))
+        first = rows.group_by("event_id", use_threads=False).aggregate([("row", "min")])
+        table = table.take(first.column("row_min").sort())
+    return table if columns is None else table.select(columns)

@@ -1,0 +1,138 @@
+"""Ingestion: the one place that validates events, replaces their ids by pseudonyms, and numbers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feature_repo.errors import MissingData
+from feature_repo.event_batch import EventBatch
+from feature_repo.event_log import append, log_days, log_table
+from feature_repo.event_schemas.validation import FieldError, validate
+from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
+from feature_repo.tiles import LONGEST_WINDOW_S
+
+# What a synchronised phone may be ahead of us. An event further ahead would pass for the entity's latest and make the
+# worker forget all its tiles.
+MOST_AHEAD_US = 5 * 60 * 1_000_000
+# The longest window: an older event can change no feature.
+MOST_BEHIND_US = LONGEST_WINDOW_S * 1_000_000
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What validation made of a batch.
+
+    Attributes:
+        accepted: the valid events, under pseudonyms.
+        kept: positions of the accepted events in the batch given.
+        refused: every breach, by row of the batch given.
+    """
+
+    accepted: EventBatch
+    kept: np.ndarray[Any, np.dtype[np.int64]]
+    refused: list[FieldError]
+
+
+def screen(batch: EventBatch, pseudonymise: Pseudonymiser, arrived_us: NDArray[np.int64]) -> Screened:
+    """Validates a batch and pseudonymises what is valid.
+
+    Args:
+        batch: n raw events.
+        pseudonymise: the key for ids.
+        arrived_us: their arrival, microseconds, shape [n]; an event by a wrong clock is refused.
+    """
+    refused = sorted([*validate(batch), *_wrong_clocks(batch, arrived_us)], key=lambda e: (e.row, e.field))
+    bad = {error.row for error in refused}
+    kept = np.array([i for i in range(len(batch)) if i not in bad], np.int64)
+    return Screened(with_pseudonyms(batch.take(kept), pseudonymise), kept, refused)
+
+
+def _wrong_clocks(batch: EventBatch, arrived_us: NDArray[np.int64]) -> Iterator[FieldError]:
+    ahead = batch["event_timestamp"] - arrived_us
+    wrong = (ahead > MOST_AHEAD_US) | (ahead < -MOST_BEHIND_US)
+    for row in np.flatnonzero(wrong & batch.present["event_timestamp"]):
+        reason = (
+            f"must lie within 30 days before and 5 minutes after the arrival, not {ahead[row] / 1e6:+.0f} s from it"
+        )
+        yield FieldError(int(row), "event_timestamp", reason)
+
+
+def with_pseudonyms(batch: EventBatch, pseudonymise: Pseudonymiser) -> EventBatch:
+    """Replaces every entity id of a batch."""
+    columns = dict(batch.columns)
+    for kind in ENTITY_KINDS:
+        name = f"{kind}_id"
+        present = batch.present[name]
+        ids = columns[name].copy()
+        ids[present] = [pseudonymise(kind, raw) for raw in ids[present]]
+        columns[name] = ids
+    return EventBatch(columns, batch.present)
+
+
+def dead_letters(batch: EventBatch, refused: list[FieldError], pseudonymise: Pseudonymiser) -> list[bytes]:
+    """The refused events, one JSON line each with its reasons, so that none is lost; ids are replaced here too."""
+    reasons: dict[int, list[str]] = {}
+    for error in refused:
+        reasons.setdefault(error.row, []).append(f"{error.field} {error.reason}")
+    events = with_pseudonyms(batch.take(np.array(list(reasons), np.int64)), pseudonymise)
+    return [orjson.dumps({"event": e, "reasons": why}) for e, why in zip(events.rows(), reasons.values(), strict=True)]
+
+
+def ingest_files(
+    events: Path,
+    log: Path,
+    pseudonymise: Pseudonymiser,
+    *,
+    days: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Loads a company's past events, `events/day=*/*.parquet` with a `sent_at` column, into an empty event log.
+
+    An event's arrival is its `sent_at`; numbers follow the arrival order.
+
+    Args:
+        events: folder of day partitions.
+        log: the event log to write; must be empty.
+        pseudonymise: the key for ids.
+        days: load only the first so many days.
+        progress: called with (days done, days in all).
+
+    Returns:
+        How many events were accepted; refused ones are in `<log>/dead_letters.jsonl`.
+
+    Raises:
+        MissingData: there are no events, or the log already has some.
+    """
+    if log_days(log):
+        raise MissingData(f"{log} already holds events: remove it, or ingest into another folder")
+    found = log_days(events)[:days]
+    if not found:
+        raise MissingData(f"no event files in {events}: run `fraud simulate` first")
+    sequence = 0
+    for done, day in enumerate(found, 1):
+        files = sorted((events / f"day={day}").glob("[!.]*.parquet"))
+        table = pa.concat_tables([pq.ParquetFile(f).read() for f in files]).sort_by("sent_at")
+        batch = EventBatch.from_arrow(table)
+        arrived = table.column("sent_at").cast(pa.int64()).to_numpy()
+        screened = screen(batch, pseudonymise, arrived)
+        letters = dead_letters(batch, screened.refused, pseudonymise)
+        if letters:
+            log.mkdir(parents=True, exist_ok=True)
+            with (log / "dead_letters.jsonl").open("ab") as file:
+                file.writelines(letter + b"\n" for letter in letters)
+        sent = arrived[screened.kept]
+        numbers = np.arange(sequence + 1, sequence + 1 + len(sent))
+        append(log, log_table(screened.accepted, numbers, sent))
+        sequence += len(sent)
+        if progress:
+            progress(done, len(found))
+    return sequence

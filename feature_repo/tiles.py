@@ -1,0 +1,282 @@
+"""Windowed activity of an entity, kept as tiles and merged as of a request.
+
+A tile counts what one entity did in one aligned slice of time; a window of W seconds in tiles of s seconds, seen at
+instant t, is the tiles with floor(t/s) - W/s < index <= floor(t/s). Tiles merge by addition, so order does not matter
+and an idle entity's window empties by itself (the design of Chronon and Tecton). Distinct counterparts are bottom-k
+sketches (Bar-Yossef et al. 2002, "Counting distinct elements in a data stream"): exact below k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.errors import CorruptValue
+
+SKETCH_K = 256
+MICROSECONDS = 1_000_000
+
+# Tile length in seconds -> how long its tiles are kept. An event later than 25 hours still lands in its day's tile;
+# the short windows as of such an old instant may then be incomplete.
+RETENTION_S: Mapping[int, int] = {300: 26 * 3600, 3600: 50 * 3600, 86_400: 33 * 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of `length_s` seconds made of tiles of `tile_s` seconds."""
+
+    name: str
+    length_s: int
+    tile_s: int
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles the window spans."""
+        return self.length_s // self.tile_s
+
+
+WINDOWS = (
+    Window("1h", 3600, 300),
+    Window("24h", 86_400, 3600),
+    Window("7d", 7 * 86_400, 86_400),
+    Window("30d", 30 * 86_400, 86_400),
+)
+LONGEST_WINDOW_S = max(w.length_s for w in WINDOWS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number per tile: how many events of these types, or the sum of their amounts."""
+
+    name: str
+    op: Literal["count", "sum"]
+    event_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityKind:
+    """What is measured for one kind of entity.
+
+    Attributes:
+        name: `rider`, `driver`, `device`, `payment_instrument` or `pair`.
+        id_fields: the event fields that together name the entity.
+        measures: additive measures, in the order in which a tile stores them.
+        counterpart: the id field whose distinct values are counted, if any.
+        distinct: the name of that count.
+    """
+
+    name: str
+    id_fields: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    counterpart: str | None = None
+    distinct: str | None = None
+
+    def feature_names(self) -> list[str]:
+        """Names in the order of `EntityTiles.values_at`: measures by window, distinct by window, then age."""
+        names = [f"{self.name}_{m.name}_{w.name}" for m in self.measures for w in WINDOWS]
+        if self.distinct:
+            names += [f"{self.name}_{self.distinct}_{w.name}" for w in WINDOWS]
+        return [*names, f"{self.name}_age_s"]
+
+
+def _count(name: str, *event_types: str) -> Measure:
+    return Measure(name, "count", event_types)
+
+
+_REQUESTS = _count("requests", "trip_requested")
+_TRIPS = _count("trips", "trip_completed")
+_CANCELS = _count("cancels", "trip_cancelled")
+_PAYMENTS = _count("payments", "payment_authorized")
+_PROMOS = _count("promos", "promo_redeemed")
+_REFUNDS = _count("refunds", "refund_claimed")
+_CHANGES = _count("changes", "account_changed")
+_FARE_SUM = Measure("fare_sum", "sum", ("trip_completed",))
+_AMOUNT_SUM = Measure("amount_sum", "sum", ("payment_authorized",))
+
+ACTIVITY_KINDS: dict[str, ActivityKind] = {
+    kind.name: kind
+    for kind in (
+        ActivityKind(
+            "rider",
+            ("rider_id",),
+            (_REQUESTS, _TRIPS, _CANCELS, _PAYMENTS, _PROMOS, _REFUNDS, _CHANGES, _FARE_SUM),
+            "driver_id",
+            "drivers",
+        ),
+        ActivityKind("driver", ("driver_id",), (_TRIPS, _CANCELS, _REFUNDS, _FARE_SUM), "rider_id", "riders"),
+        ActivityKind("device", ("device_id",), (_TRIPS, _PROMOS, _CHANGES), "rider_id", "riders"),
+        ActivityKind("payment_instrument", ("payment_instrument_id",), (_PAYMENTS, _AMOUNT_SUM), "rider_id", "riders"),
+        ActivityKind("pair", ("rider_id", "driver_id"), (_TRIPS, _FARE_SUM)),
+    )
+}
+ACTIVITY_FEATURES: tuple[str, ...] = tuple(n for k in ACTIVITY_KINDS.values() for n in k.feature_names())
+
+
+def increments(kind: ActivityKind, event_type: str, amount: int) -> list[int]:
+    """What one event adds to each measure of `kind`."""
+    return [(1 if m.op == "count" else amount) if event_type in m.event_types else 0 for m in kind.measures]
+
+
+@dataclass(slots=True)
+class EntityTiles:
+    """All tiles of one entity.
+
+    Attributes:
+        n_measures: additive measures per tile.
+        tiles: (tile length << 32 | tile index) -> [latest event, microseconds; *measures].
+        sketches: same key -> the k smallest distinct counterpart hashes.
+    """
+
+    n_measures: int
+    tiles: dict[int, list[int]] = field(default_factory=dict)
+    sketches: dict[int, set[int]] = field(default_factory=dict)
+
+    def add(self, timestamp_us: int, added: list[int], counterpart: int | None, now_us: int = 0) -> None:
+        """Counts one event of the entity in its tile of every length that `now_us` has not outlived yet."""
+        seconds = timestamp_us // MICROSECONDS
+        for tile_s, keep in RETENTION_S.items():
+            if seconds < now_us // MICROSECONDS - keep:
+                continue
+            key = tile_s << 32 | seconds // tile_s
+            tile = self.tiles.get(key)
+            if tile is None:
+                self.tiles[key] = [timestamp_us, *added]
+            else:
+                tile[0] = max(tile[0], timestamp_us)
+                for i, value in enumerate(added, 1):
+                    tile[i] += value
+            if counterpart is not None:
+                sketch = self.sketches.setdefault(key, set())
+                sketch.add(counterpart)
+                if len(sketch) > SKETCH_K:
+                    sketch.remove(max(sketch))
+
+    def trim(self, now_us: int) -> None:
+        """Forgets tiles older than their retention as of `now_us`."""
+        seconds = now_us // MICROSECONDS
+        oldest = {tile_s: (seconds - keep) // tile_s for tile_s, keep in RETENTION_S.items()}
+        for key in [k for k in self.tiles if (k & 0xFFFFFFFF) < oldest[k >> 32]]:
+            del self.tiles[key]
+            self.sketches.pop(key, None)
+
+
+def age_seconds(as_of_us: int, latest_us: int | None) -> float:
+    """Seconds since the entity's latest event in the longest window; the window's length when there is none."""
+    if latest_us is None:
+        return float(LONGEST_WINDOW_S)
+    return max(0, as_of_us - latest_us) / MICROSECONDS
+
+
+def estimate_distinct(hashes: NDArray[np.uint64]) -> float:
+    """Number of distinct 64-bit hashes behind a union of bottom-k sketches (ascending, without repeats)."""
+    if len(hashes) < SKETCH_K:
+        return float(len(hashes))
+    return (SKETCH_K - 1) / (float(hashes[SKETCH_K - 1]) / 2.0**64)
+
+
+def encode(tiles: EntityTiles) -> bytes:
+    """Packs tiles: u2 measures, u4 count, then per tile i8[2 + measures] (key, latest, measures), u2 sketch sizes
+    and the sketches' u8 hashes. Little-endian, tiles and hashes in ascending order.
+    """
+    keys = sorted(tiles.tiles)
+    table = np.array([[k, *tiles.tiles[k]] for k in keys], "<i8").reshape(len(keys), 2 + tiles.n_measures)
+    sketches = [sorted(tiles.sketches.get(k, ())) for k in keys]
+    sizes = np.array([len(s) for s in sketches], "<u2")
+    hashes = np.array([h for s in sketches for h in s], "<u8")
+    head = tiles.n_measures.to_bytes(2, "little") + len(keys).to_bytes(4, "little")
+    return b"".join([head, table.tobytes(), sizes.tobytes(), hashes.tobytes()])
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTiles:
+    """Tiles as they lie in a blob: sorted by tile length and index, so that every window is one run of rows.
+
+    Attributes:
+        keys: (tile length << 32 | tile index), ascending, shape [t].
+        latest_us: latest event of each tile, shape [t].
+        measures: shape [t, measures].
+        starts: where each tile's sketch begins in `hashes`, and the end of the last, shape [t + 1].
+        hashes: all sketches, one after the other.
+    """
+
+    keys: NDArray[np.int64]
+    latest_us: NDArray[np.int64]
+    measures: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+
+    @classmethod
+    def read(cls, blob: bytes, measures: int | None = None) -> PackedTiles:
+        """Reads what `encode` wrote, without copying.
+
+        Args:
+            blob: the bytes.
+            measures: how many measures a tile must have; any number when None.
+
+        Raises:
+            CorruptValue: the bytes are not a tile blob, or one of another number of measures.
+        """
+        n_measures, n = int.from_bytes(blob[:2], "little"), int.from_bytes(blob[2:6], "little")
+        width = 2 + n_measures
+        sizes_at = 6 + 8 * n * width
+        hashes_at = sizes_at + 2 * n
+        if measures is not None and n_measures != measures:
+            raise CorruptValue(f"a tile blob has {n_measures} measures a tile, not {measures}")
+        if len(blob) < hashes_at:
+            raise CorruptValue(f"a tile blob of {len(blob)} bytes does not hold the {n} tiles that it announces")
+        starts = np.zeros(n + 1, np.int64)
+        np.cumsum(np.frombuffer(blob, "<u2", n, sizes_at), out=starts[1:])
+        if len(blob) != hashes_at + 8 * int(starts[-1]):
+            raise CorruptValue(f"a tile blob of {len(blob)} bytes does not hold the sketches that it announces")
+        table = np.frombuffer(blob, "<i8", n * width, 6).reshape(n, width)
+        if (table[1:, 0] <= table[:-1, 0]).any():
+            raise CorruptValue("the tiles of a blob are not in ascending order")
+        hashes = np.frombuffer(blob, "<u8", int(starts[-1]), hashes_at)
+        return cls(table[:, 0], table[:, 1], table[:, 2:], starts, hashes)
+
+    def values_at(self, as_of_us: int, *, distinct: bool) -> NDArray[np.float64]:
+        """The entity's features as of an instant, in the order of `ActivityKind.feature_names`."""
+        seconds = as_of_us // MICROSECONDS
+        n_measures, n_windows = self.measures.shape[1], len(WINDOWS)
+        additive = np.zeros((n_measures, n_windows))
+        others = np.zeros(n_windows if distinct else 0)
+        latest: int | None = None
+        for w, window in enumerate(WINDOWS):
+            last = window.tile_s << 32 | seconds // window.tile_s
+            first, end = np.searchsorted(self.keys, (last - window.tiles, last), side="right")
+            if first == end:
+                continue
+            additive[:, w] = self.measures[first:end].sum(axis=0)
+            if distinct:
+                others[w] = estimate_distinct(np.unique(self.hashes[self.starts[first] : self.starts[end]]))
+            if window.length_s == LONGEST_WINDOW_S:
+                latest = int(self.latest_us[first:end].max())
+        return np.concatenate([additive.reshape(-1), others, [age_seconds(as_of_us, latest)]])
+
+
+def decode(blob: bytes) -> EntityTiles:
+    """Unpacks what `encode` wrote into tiles that can grow.
+
+    Raises:
+        CorruptValue: the bytes are not a tile blob.
+    """
+    packed = PackedTiles.read(blob)
+    tiles = EntityTiles(packed.measures.shape[1])
+    hashes, starts = packed.hashes.tolist(), packed.starts.tolist()
+    rows = zip(packed.keys.tolist(), packed.latest_us.tolist(), packed.measures.tolist(), strict=True)
+    for i, (key, latest, measures) in enumerate(rows):
+        tiles.tiles[key] = [latest, *measures]
+        if starts[i] < starts[i + 1]:
+            tiles.sketches[key] = set(hashes[starts[i] : starts[i + 1]])
+    return tiles
+
+
+def nothing_done(kind: ActivityKind) -> NDArray[np.float64]:
+    """The features of an entity without a past, or of an event without such an entity: zeros, and the longest age."""
+    values = np.zeros(len(kind.feature_names()))
+    values[-1] = LONGEST_WINDOW_S
+    return values
