@@ -1,0 +1,1 @@
+"""The drift detector: has what the models are asked about left what they were trained on?"""

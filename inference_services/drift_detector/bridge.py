@@ -1,0 +1,131 @@
+"""`python -m inference_services.drift_detector.bridge`: takes decisions' features to the drift detector.
+
+KServe's payload logger sees REST calls only and queues without bound when its sink is slow. The bridge posts the same
+CloudEvents from the decision stream, which gRPC callers reach too. It holds one batch at a time, so a slow detector
+leaves the rest in the stream, and it remembers its place in Redis. Decisions made without the store are left out: an
+outage is not drift.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
+
+from inference_services.drift_detector.settings import BridgeSettings
+from inference_services.transformer.decisions import FIELD, STREAM
+
+POSITION = "fraud:drift-bridge:position"
+REQUEST_TYPE = "org.kubeflow.serving.inference.request"
+_BLOCK_MS = 1000
+_TIMEOUT_S = 10.0
+_LONGEST_PAUSE_S = 30.0
+
+log = logging.getLogger("fraud.bridge")
+
+
+def v2_request(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The V2 request that carries the numeric features of decisions; a null is an unknown value."""
+    names = [name for name, value in decisions[0]["features"].items() if not isinstance(value, str)]
+    n = len(decisions)
+    columns = {name: [d["features"].get(name) for d in decisions] for name in names}
+    inputs = [{"name": k, "datatype": "FP64", "shape": [n], "data": v} for k, v in columns.items()]
+    return {"id": uuid4().hex, "inputs": inputs}
+
+
+class Bridge:
+    """Reads the decision stream and posts to the drift detector until cancelled.
+
+    Args:
+        settings: where from and where to.
+        http: client of the drift detector.
+        client: client of Redis.
+        pause_s: first pause after a failure, doubled up to half a minute.
+    """
+
+    def __init__(
+        self, settings: BridgeSettings, http: httpx.AsyncClient, client: aioredis.Redis, pause_s: float = 0.5
+    ) -> None:
+        self._settings = settings
+        self._http = http
+        self._redis: Any = client
+        self._pause_s = pause_s
+
+    async def run(self) -> None:
+        """Carries batches for ever; an absent Redis is waited for."""
+        pause = self._pause_s
+        while True:
+            try:
+                await self.step()
+                pause = self._pause_s
+            except (RedisError, OSError) as error:
+                log.warning("the decision stream cannot be read: %r; next try in %.1f s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    async def step(self) -> int:
+        """Carries one batch.
+
+        Returns:
+            How many decisions were read.
+
+        Raises:
+            RedisError: the stream cannot be read.
+        """
+        position = await self._redis.get(POSITION) or b"0"
+        answer = await self._redis.xread({STREAM: position}, count=self._settings.batch, block=_BLOCK_MS)
+        if not answer:
+            return 0
+        entries = answer[0][1]
+        decisions = [orjson.loads(fields[FIELD.encode()]) for _, fields in entries]
+        complete = [d for d in decisions if "store" not in d["degraded"].split(",")]
+        if complete:
+            await self._post(orjson.dumps(v2_request(complete)))
+        await self._redis.set(POSITION, entries[-1][0])
+        return len(entries)
+
+    async def _post(self, content: bytes) -> None:
+        headers = {
+            "content-type": "application/json",
+            "ce-specversion": "1.0",
+            "ce-id": uuid4().hex,
+            "ce-source": "fraud-drift-bridge",
+            "ce-type": REQUEST_TYPE,
+        }
+        pause = self._pause_s
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                response = await self._http.post(self._settings.target_url, content=content, headers=headers)
+                if response.is_success:
+                    return
+                problem = f"{response.status_code} {response.text:.200}"
+            except httpx.HTTPError as error:
+                problem = repr(error)
+            log.warning("the drift detector did not take a batch (try %d): %s", attempt, problem)
+            if attempt < self._settings.attempts:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+async def _main() -> None:
+    settings = BridgeSettings()
+    client = aioredis.Redis.from_url(settings.redis_url)
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
+        task = asyncio.ensure_future(Bridge(settings, http, client).run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+    await client.aclose()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_main())

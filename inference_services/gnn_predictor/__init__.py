@@ -1,0 +1,1 @@
+"""The graph predictor: scores events from the stored embeddings of their entities and their recent neighbours."""

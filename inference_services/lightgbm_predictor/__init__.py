@@ -1,0 +1,1 @@
+"""The tabular predictor: a LightGBM booster with its calibration, behind the V2 protocol."""

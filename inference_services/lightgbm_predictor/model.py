@@ -1,0 +1,99 @@
+"""The KServe model: V2 tensors -> matrix -> scores -> V2 tensors.
+
+Input: one tensor [n] per feature of the bundle (FP64; the categorical ones BYTES), other tensors being ignored so that
+a caller can send the superset that two versions need; or one matrix `input-0` [n, F], FP32 or FP64, in bundle order.
+Output: `raw_score`, `log_odds`, `probability` FP64 [n], and `contributions` FP64 [n, F + 1] when asked for, with the
+response parameter `features` naming its columns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from kserve import InferRequest, InferResponse, Model
+
+from inference_services.errors import InvalidRequest
+from inference_services.lightgbm_predictor.scorer import LightGbmScorer, Matrix
+from inference_services.v2 import Array, Datatype, Tensors, check_batch, requested_outputs, respond
+
+MATRIX = "input-0"
+CONTRIBUTIONS = "contributions"
+# Fewer rows than this score in the time that a hop to a thread costs.
+_INLINE_ROWS = 32
+
+
+class LightGbmPredictor(Model):
+    """Serves one LightGBM bundle under a model name."""
+
+    def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
+        super().__init__(name)
+        self._scorer = scorer
+        self._parameters = {"revision": revision}
+
+    def load(self) -> bool:
+        """Scores once, so that the first caller does not pay for lazy set-up."""
+        X = np.zeros((1, len(self._scorer.features)))
+        self._scorer.score(X)
+        self._scorer.contributions(X)
+        self.ready = True
+        return True
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The tensors of the named form, for V2 model metadata."""
+        return [{"name": name, "datatype": self._datatype(name), "shape": [-1]} for name in self._scorer.features]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The output tensors, for V2 model metadata."""
+        names = ("raw_score", "log_odds", "probability")
+        width = len(self._scorer.features) + 1
+        return [
+            *({"name": name, "datatype": "FP64", "shape": [-1]} for name in names),
+            {"name": CONTRIBUTIONS, "datatype": "FP64", "shape": [-1, width]},
+        ]
+
+    async def predict(
+        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
+    ) -> InferResponse:
+        """Answers one V2 request.
+
+        Raises:
+            InvalidRequest: a tensor is missing or does not fit.
+        """
+        del headers, response_headers
+        if not isinstance(payload, InferRequest):
+            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
+        X = self._matrix(Tensors(payload))
+        explain = CONTRIBUTIONS in requested_outputs(payload)
+        if explain or len(X) > _INLINE_ROWS:
+            outputs = await asyncio.to_thread(self._outputs, X, explain)
+        else:
+            outputs = self._outputs(X, explain)
+        parameters = self._parameters
+        if explain:
+            parameters = {**parameters, "features": ",".join(self._scorer.features)}
+        return respond(payload, self.name, outputs, self._scorer.bundle.label, parameters)
+
+    def _outputs(self, X: Matrix, explain: bool) -> dict[str, Array]:
+        scores = self._scorer.score(X)
+        outputs: dict[str, Array] = {
+            "raw_score": scores.raw_score,
+            "log_odds": scores.log_odds,
+            "probability": scores.probability,
+        }
+        if explain:
+            outputs[CONTRIBUTIONS] = self._scorer.contributions(X)
+        return outputs
+
+    def _matrix(self, tensors: Tensors) -> Matrix:
+        features = self._scorer.features
+        if MATRIX in tensors:
+            X = tensors.array(MATRIX, ("FP64", "FP32"), (None, len(features)))
+            check_batch(MATRIX, len(X))
+            return X.astype(np.float64)
+        n = tensors.batch_size(features)
+        return self._scorer.encode({name: tensors.vector(name, self._datatype(name), n) for name in features}, n)
+
+    def _datatype(self, name: str) -> Datatype:
+        return "BYTES" if name in self._scorer.categorical else "FP64"

@@ -1,0 +1,1 @@
+"""The transformer: events in, decisions out, whatever else is down."""

@@ -1,0 +1,274 @@
+"""From valid events to decisions: read the store, ask both models, fuse, decide, explain.
+
+Whatever is down is left out, and named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from prometheus_client import Histogram
+
+from feature_repo.errors import FeatureRepoError
+from feature_repo.event_batch import EventBatch
+from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
+from feature_repo.online_reader import StoreRead
+from feature_repo.request_features import request_features
+from feature_repo.settings import EMBEDDING_DIM
+from inference_services.bundle import sha12_of
+from inference_services.calibration import FULL, NO_STORE
+from inference_services.errors import PredictorGone
+from inference_services.subgraph import Subgraph
+from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
+from inference_services.transformer.predictors import Answer, V2Client
+from inference_services.transformer.reasons import explain
+
+# Shares of the latency budget by which each stage must have ended, counted from the start.
+STORE_SHARE = 0.4
+MODELS_SHARE = 0.8
+REASONS_SHARE = 0.95
+
+STAGE = Histogram(
+    "fraud_transformer_stage_seconds",
+    "Time spent in one stage of a decision.",
+    ["stage"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0),
+)
+
+log = logging.getLogger("fraud")
+
+
+class Store(Protocol):
+    """What the decider needs of the online store."""
+
+    async def read(self, batch: EventBatch) -> StoreRead:
+        """Reads the features and neighbours of n events."""
+
+    async def embeddings(
+        self, version: str, kinds: NDArray[Any], ids: NDArray[Any], key_ids: NDArray[Any], dim: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Reads embeddings [m, dim] and known [m] of m entities."""
+
+    async def close(self) -> None:
+        """Closes the connections."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The decisions for n events.
+
+    Attributes:
+        outputs: the V2 output tensors by name, each [n].
+        records: one JSON record per event for the decision stream.
+    """
+
+    outputs: Mapping[str, NDArray[Any]]
+    records: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class _Models:
+    """Both models' answers for n events, None for one that did not answer, and what they were fused to."""
+
+    lightgbm: Answer | None
+    gnn: Answer | None
+    fused: Fused
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Observes the duration of a stage."""
+    with STAGE.labels(stage).time():
+        yield
+
+
+class Decider:
+    """Decides batches of events.
+
+    Args:
+        store: the online store.
+        lightgbm: client of the LightGBM predictor.
+        gnn: client of the graph model's predictor.
+        fusion: the loaded fusion bundle.
+        budget_s: latency budget of one call of `decide`, seconds.
+        revision: the revision that this process is.
+    """
+
+    def __init__(
+        self, store: Store, lightgbm: V2Client, gnn: V2Client, fusion: Fusion, *, budget_s: float, revision: str = ""
+    ) -> None:
+        self._store = store
+        self._lightgbm = lightgbm
+        self._gnn = gnn
+        self._fusion = fusion
+        self._budget_s = budget_s
+        self._revision = revision
+        self._missing: set[str] = set()
+
+    async def decide(self, batch: EventBatch) -> Decided:
+        """Decides n events within the latency budget; never raises because a part is down."""
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        read = await self._read(batch, start + self._budget_s * STORE_SHARE)
+        features = model_features(batch, read)
+        models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
+        probability = models.fused.probability
+        decisions = decide(self._fusion.thresholds, batch["event_type"], probability)
+        reasons = await self._reasons(features, decisions, models, start + self._budget_s * REASONS_SHARE)
+        degraded = self._degraded(read, models.fused)
+        outputs = {
+            "fraud_probability": probability,
+            "decision": decisions,
+            "lightgbm_probability": _probability(models.lightgbm, len(batch)),
+            "gnn_probability": _probability(models.gnn, len(batch)),
+            "reasons": np.array([orjson.dumps(r).decode() for r in reasons], object),
+            "degraded": np.array([",".join(degraded)] * len(batch), object),
+        }
+        latency_ms = (clock() - start) * 1000
+        STAGE.labels("total").observe(latency_ms / 1000)
+        return Decided(outputs, self._records(batch, features, outputs, models, latency_ms))
+
+    async def _read(self, batch: EventBatch, deadline: float) -> StoreRead:
+        with timed("store"):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    read = await self._store.read(batch)
+            except (FeatureRepoError, TimeoutError) as error:
+                self._note("store", error)
+                return StoreRead.nothing(len(batch))
+        self._note("store", None if read.available else "it did not answer in time")
+        return read
+
+    async def _ask_models(
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
+    ) -> _Models:
+        n = len(batch)
+        asked = await asyncio.gather(
+            self._ask("lightgbm", self._lightgbm, features, n, deadline), self._ask_gnn(batch, read, deadline)
+        )
+        lightgbm, gnn = asked
+        mask = FULL if read.available else NO_STORE
+        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n))
+
+    async def _ask_gnn(self, batch: EventBatch, read: StoreRead, deadline: float) -> Answer | None:
+        if not read.available or not self._fusion.gnn_versions:
+            return None
+        with timed("embeddings"):
+            graph = Subgraph.build(batch, read.interactions, read.interaction_counts)
+            embeddings = {}
+            try:
+                async with asyncio.timeout_at(deadline):
+                    for version in self._fusion.gnn_versions:
+                        found = await self._store.embeddings(
+                            version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM
+                        )
+                        embeddings[version] = found
+            except (FeatureRepoError, TimeoutError) as error:
+                self._note("gnn", error)
+                return None
+        return await self._ask("gnn", self._gnn, graph.tensors(embeddings), len(batch), deadline)
+
+    async def _ask(
+        self, name: str, client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float
+    ) -> Answer | None:
+        with timed(name):
+            try:
+                answer = await client.infer(tensors, n, deadline)
+                if sha12_of(answer.version) is None or any(
+                    name not in answer.outputs or answer.outputs[name].ndim != 1 for name in ("log_odds", "probability")
+                ):
+                    raise PredictorGone(f"{client.model} answered without its version, log_odds or probability [n]")
+            except PredictorGone as error:
+                self._note(name, error)
+                return None
+        self._note(name, None)
+        return answer
+
+    async def _reasons(
+        self, features: Mapping[str, NDArray[Any]], decisions: NDArray[np.object_], models: _Models, deadline: float
+    ) -> list[list[str]]:
+        reasons: list[list[str]] = [[] for _ in decisions]
+        flagged = np.flatnonzero(decisions != "allow")
+        if not len(flagged) or models.lightgbm is None:
+            return reasons
+        rows = {name: values[flagged] for name, values in features.items()}
+        with timed("reasons"):
+            try:
+                answer = await self._lightgbm.infer(rows, len(flagged), deadline, ["contributions"])
+            except PredictorGone as error:
+                log.warning("no reasons given: %s", error)
+                return reasons
+        # In a canary the other version may answer the second call; its reasons are not this decision's.
+        contributions = answer.outputs.get("contributions")
+        if answer.version == models.lightgbm.version and contributions is not None and contributions.ndim == 2:
+            names = str(answer.parameters.get("features", "")).split(",")
+            for position, row in enumerate(flagged):
+                values = {name: column[position] for name, column in rows.items()}
+                reasons[row] = explain(contributions[position], names, values)
+        return reasons
+
+    def _degraded(self, read: StoreRead, fused: Fused) -> list[str]:
+        missing = [] if read.available else ["store"]
+        if not fused.used_gnn and self._fusion.gnn_versions:
+            missing.append("gnn")
+        return missing if fused.used_lightgbm else [*missing, "lightgbm"]
+
+    def _note(self, part: str, problem: object) -> None:
+        # One line when a part goes and one when it is back, not one a request.
+        if problem is not None and part not in self._missing:
+            log.warning("%s is left out of decisions: %s", part, problem)
+            self._missing.add(part)
+        elif problem is None and part in self._missing:
+            log.warning("%s takes part in decisions again", part)
+            self._missing.discard(part)
+
+    def _records(
+        self,
+        batch: EventBatch,
+        features: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        models: _Models,
+        latency_ms: float,
+    ) -> list[bytes]:
+        columns = {name: values.tolist() for name, values in features.items()}
+        answers = {name: values.tolist() for name, values in outputs.items()}
+        records = []
+        for row in range(len(batch)):
+            record = {
+                **{f: batch[f][row] for f in ("event_id", "event_type", "event_timestamp", "city")},
+                **{name: values[row] for name, values in answers.items() if name != "reasons"},
+                "reasons": orjson.Fragment(answers["reasons"][row]),
+                "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
+                "gnn_version": models.gnn.version if models.gnn else None,
+                "fusion": self._fusion.bundle.label,
+                "revision": self._revision,
+                "latency_ms": round(latency_ms, 3),
+                "features": {name: values[row] for name, values in columns.items()},
+            }
+            records.append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY))
+        return records
+
+
+def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]]:
+    """Returns MODEL_FEATURES by name, each [n]: str for the categorical ones, float64 for the others."""
+    values: dict[str, NDArray[Any]] = {name: batch[name] for name in CATEGORICAL_FEATURES}
+    values.update(request_features(batch, read.norms))
+    values.update(read.features)
+    return {name: values[name] for name in MODEL_FEATURES}
+
+
+def _score(answer: Answer | None) -> Score | None:
+    sha12 = sha12_of(answer.version) if answer else None
+    return Score(answer.outputs["log_odds"], sha12) if answer and sha12 else None
+
+
+def _probability(answer: Answer | None, n: int) -> NDArray[np.float64]:
+    return np.full(n, UNKNOWN) if answer is None else answer.outputs["probability"]

@@ -1,0 +1,137 @@
+"""Combines the two models' calibrated log-odds by the fusion bundle, and turns the probability into a decision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from inference_services.bundle import Bundle, verify
+from inference_services.calibration import FULL, NO_STORE, sigmoid
+from inference_services.errors import BundleError
+from inference_services.model_names import FUSION
+
+Vector = NDArray[np.float64]
+_Key = tuple[str | None, str | None, str]
+# Probability of an event that no model could score.
+UNKNOWN = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """log-odds = lightgbm_weight * l + gnn_weight * g + intercept."""
+
+    lightgbm_weight: float
+    gnn_weight: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Probabilities from which on an event is reviewed, and blocked; 0 <= review <= block <= 1."""
+
+    review: float
+    block: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.review <= self.block <= 1:
+            raise ValueError(f"thresholds must rise within [0, 1]: review {self.review}, block {self.block}")
+
+
+def decide(thresholds: Mapping[str, Thresholds], event_type: NDArray[Any], probability: Vector) -> NDArray[np.object_]:
+    """ "allow", "review" or "block" for each of n events; one that no model could score is reviewed."""
+    review = np.array([thresholds[name].review for name in event_type])
+    block = np.array([thresholds[name].block for name in event_type])
+    reviewed = (probability >= review) | (probability == UNKNOWN)
+    return np.where(probability >= block, "block", np.where(reviewed, "review", "allow")).astype(object)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One model's answer for n events: calibrated log-odds [n], and the content id of the version that gave it."""
+
+    log_odds: Vector
+    sha12: str
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The outcome for n events.
+
+    Attributes:
+        probability: fraud probability [n], UNKNOWN where no model counts.
+        used_lightgbm: whether LightGBM's score counts.
+        used_gnn: whether the graph model's score counts.
+    """
+
+    probability: Vector
+    used_lightgbm: bool
+    used_gnn: bool
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A loaded fusion bundle."""
+
+    bundle: Bundle
+    pairs: Mapping[_Key, Combination]
+    thresholds: Mapping[str, Thresholds]
+
+    @classmethod
+    def load(cls, folder: Path) -> Fusion:
+        """Verifies and reads a fraud-fusion bundle.
+
+        Raises:
+            BundleError: the bundle is altered, or its table or thresholds cannot be used.
+        """
+        bundle = verify(folder, FUSION)
+        content = bundle.read_json("fusion.json")
+        try:
+            pairs = dict(_pair(entry) for entry in content["pairs"])
+            limits = {t: content["thresholds"][t] for t in SCORED_EVENT_TYPES}
+            thresholds = {t: Thresholds(float(both["review"]), float(both["block"])) for t, both in limits.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"fusion.json of {folder} cannot be used: {error!r}") from None
+        return cls(bundle, pairs, thresholds)
+
+    @property
+    def gnn_versions(self) -> tuple[str, ...]:
+        """Content ids of the graph models that may answer, each of which needs its own embeddings."""
+        return tuple(sorted({gnn for _, gnn, _ in self.pairs if gnn is not None}))
+
+    def combine(self, lightgbm: Score | None, gnn: Score | None, mask: str, n: int) -> Fused:
+        """Combines what answered; a pair that the table does not know falls back to one model, LightGBM first.
+
+        Args:
+            lightgbm: LightGBM's answer, None when it is gone.
+            gnn: the graph model's answer, None when it is gone.
+            mask: availability mask of the events, FULL or NO_STORE.
+            n: number of events.
+        """
+        choices = [(lightgbm, gnn), (lightgbm, None), (None, gnn)]
+        for left, right in choices:
+            key = (left.sha12 if left else None, right.sha12 if right else None, mask)
+            row = self.pairs.get(key)
+            if row is not None and (left or right):
+                log_odds = np.full(n, row.intercept)
+                if left:
+                    log_odds += row.lightgbm_weight * left.log_odds
+                if right:
+                    log_odds += row.gnn_weight * right.log_odds
+                return Fused(sigmoid(log_odds), left is not None, right is not None)
+        return Fused(np.full(n, UNKNOWN), False, False)
+
+
+def _pair(entry: Mapping[str, Any]) -> tuple[_Key, Combination]:
+    lightgbm, gnn, mask = entry["lightgbm"], entry["gnn"], entry["mask"]
+    left, right = (float(w or 0.0) for w in entry["weights"])
+    intercept = float(entry["intercept"])
+    if mask not in {FULL, NO_STORE} or not all(map(math.isfinite, (left, right, intercept))):
+        raise ValueError(f"pair {lightgbm}, {gnn} needs a mask of {FULL} or {NO_STORE} and finite weights")
+    return (lightgbm, gnn, mask), Combination(left, right, intercept)

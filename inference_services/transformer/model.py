@@ -1,0 +1,145 @@
+"""The KServe model: V2 event tensors in, V2 decision tensors out.
+
+Input: one tensor [n] per event field (see `decode`), n from 1 to 1024.
+Output, each [n]: `fraud_probability` FP64 (-1 when no model could score), `decision` BYTES (allow, review, block),
+`lightgbm_probability` and `gnn_probability` FP64 (-1 when that model did not answer), `reasons` BYTES (JSON list of
+sentences), `degraded` BYTES (what was left out: a comma list of store, gnn, lightgbm; empty when nothing was).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+from kserve import InferRequest, InferResponse, Model
+from prometheus_client import Counter
+
+from feature_repo.event_batch import EventBatch
+from feature_repo.event_schemas import CATALOGUE
+from inference_services.errors import InvalidRequest
+from inference_services.transformer.decider import Decided, Decider, timed
+from inference_services.transformer.decisions import DecisionLog
+from inference_services.transformer.decode import decode_events
+from inference_services.v2 import Array, Tensors, respond
+
+DECISIONS = Counter("fraud_decisions", "Decisions given.", ["event_type", "decision", "revision"])
+DEGRADED = Counter("fraud_degraded", "Decisions given without one of the parts.", ["missing"])
+
+# A larger batch is decided in chunks, one after the other, each within the latency budget.
+CHUNK_ROWS = 16
+# The first few open connections and miss the deadline.
+WARM_UP_DECISIONS = 10
+
+
+class FraudTransformer(Model):
+    """Decides events.
+
+    Args:
+        name: model name in the path.
+        decider: makes the decisions.
+        decisions: takes them to the decision stream.
+        version: label of the fusion bundle, answered as `model_version`.
+        revision: the revision that this process is.
+        close: closes the connections when the server stops.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        decider: Decider,
+        decisions: DecisionLog,
+        *,
+        version: str,
+        revision: str = "",
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._decider = decider
+        self._decisions = decisions
+        self._version = version
+        self._revision = revision
+        self._close = close
+        self._warm = False
+        # KServe serves a model whose flag is set and runs its engine beside the server; `healthy` tells readiness.
+        self.ready = True
+        self.engine = True
+
+    async def start_engine(self) -> None:
+        """Warms the connections in the server's own event loop, then delivers decisions until stopped."""
+        for _ in range(WARM_UP_DECISIONS):
+            await self._decider.decide(_WARM_UP)
+        self._warm = True
+        try:
+            await self._decisions.run()
+        finally:
+            if self._close is not None:
+                await self._close()
+
+    def stop_engine(self) -> None:
+        """Lets the decision log deliver what is queued and end."""
+        self._decisions.stop()
+
+    async def healthy(self) -> bool:
+        """Whether the first decision of the process has been made."""
+        return self._warm
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The event fields, for V2 model metadata."""
+        return [{"name": n, "datatype": f.v2_datatype, "shape": [-1]} for n, f in CATALOGUE.fields.items()]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The output tensors, for V2 model metadata."""
+        numbers = ("fraud_probability", "lightgbm_probability", "gnn_probability")
+        texts = ("decision", "reasons", "degraded")
+        return [
+            *({"name": name, "datatype": "FP64", "shape": [-1]} for name in numbers),
+            *({"name": name, "datatype": "BYTES", "shape": [-1]} for name in texts),
+        ]
+
+    async def predict(
+        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
+    ) -> InferResponse:
+        """Answers one V2 request and publishes its decisions.
+
+        Raises:
+            InvalidRequest: a tensor or an event is not valid.
+        """
+        del headers, response_headers
+        if not isinstance(payload, InferRequest):
+            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
+        with timed("decode"):
+            batch = decode_events(Tensors(payload))
+        chunks = [await self._decide(batch, start) for start in range(0, len(batch), CHUNK_ROWS)]
+        outputs: dict[str, Array] = {
+            name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in chunks[0].outputs
+        }
+        return respond(payload, self.name, outputs, self._version, {"revision": self._revision})
+
+    async def _decide(self, batch: EventBatch, start: int) -> Decided:
+        chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))
+        decided = await self._decider.decide(chunk)
+        self._decisions.publish(decided.records)
+        outputs = decided.outputs
+        for event_type, decision, degraded in zip(
+            chunk["event_type"], outputs["decision"], outputs["degraded"], strict=True
+        ):
+            DECISIONS.labels(event_type, decision, self._revision).inc()
+            for missing in filter(None, degraded.split(",")):
+                DEGRADED.labels(missing).inc()
+        return decided
+
+
+_WARM_UP = EventBatch.from_rows(
+    [
+        {
+            "event_id": "warm-up",
+            "event_type": "account_changed",
+            "event_timestamp": 1_735_689_600_000_000,
+            "rider_id": "r1-0000000000000000",
+            "device_id": "v1-0000000000000000",
+            "city": "tehran",
+            "change": "email",
+        }
+    ]
+)

@@ -1,0 +1,51 @@
+"""The transformer's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inference_services.errors import BadSettings
+
+
+class TransformerSettings(BaseSettings):
+    """Transformer settings, from environment variables that start with `FRAUD_TRANSFORMER_`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_TRANSFORMER_", frozen=True)
+
+    redis_url: str = Field(description="Redis that holds the online store and takes the decision stream.")
+    fusion_uri: str = Field(description="Folder of the fraud-fusion bundle, as a file:// address.")
+    gnn_url: str = Field(description="Base address of the fraud-gnn predictor, http://host:port.")
+    spool_dir: Path = Field(description="Folder where decisions wait while Redis is away.")
+    latency_budget_ms: float = Field(50.0, gt=0, description="Within which a chunk of events is decided, milliseconds.")
+    feast_project: str = Field("fraud", description="Feast project whose keys are read.")
+    spool_max_bytes: int = Field(64 * 2**20, ge=0, description="Size at which the spool takes no more decisions.")
+
+    @classmethod
+    def read(cls) -> TransformerSettings:
+        """Reads the environment.
+
+        Raises:
+            BadSettings: a variable is missing or out of range.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "FRAUD_TRANSFORMER_" + "_".join(map(str, first["loc"])).upper()
+            raise BadSettings(f"environment variable {name}: {first['msg']}") from None
+
+    @property
+    def fusion_folder(self) -> Path:
+        """The fusion bundle's folder.
+
+        Raises:
+            BadSettings: the address is not file://.
+        """
+        parts = urlsplit(self.fusion_uri)
+        if parts.scheme != "file" or parts.netloc or not parts.path:
+            raise BadSettings(f"FRAUD_TRANSFORMER_FUSION_URI must be file:///<folder>, not {self.fusion_uri!r}")
+        return Path(unquote(parts.path))
