@@ -1,0 +1,1 @@
+"""The step that joins features, labels and splits into one training set."""

@@ -1,0 +1,25 @@
+"""The errors of the components.
+
+ComponentError
+├── InvalidDataset   a dataset's snapshot cannot be trained on; the message names the column or day and why
+├── TooFewLabels     a split cannot be learnt from, calibrated on or judged by
+└── GateFailed       a trained model broke a bound; the message names the bound
+"""
+
+from __future__ import annotations
+
+
+class ComponentError(Exception):
+    """Base of the errors raised by the components; a pipeline's failure shows its message."""
+
+
+class InvalidDataset(ComponentError):
+    """A dataset's snapshot cannot be trained on."""
+
+
+class TooFewLabels(ComponentError):
+    """A split has no fraud or no honest events; the message names it."""
+
+
+class GateFailed(ComponentError):
+    """A trained model broke a bound of the gate; the message names every broken bound."""

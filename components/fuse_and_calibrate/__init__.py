@@ -1,0 +1,1 @@
+"""The step that combines both models' log-odds and derives the decision thresholds."""

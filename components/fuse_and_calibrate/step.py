@@ -1,0 +1,182 @@
+"""The whole step: gather both versions' log-odds, fit, derive thresholds, write the bundle and the fused scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.fuse_and_calibrate.logic import FusionRow, find_row, fusion_rows
+from components.fuse_and_calibrate.thresholds import cheapest_thresholds
+from feature_repo.datasets import Dataset
+from inference_services.bundle import Bundle, verify, write_manifest
+from inference_services.calibration import FULL, read_calibrations, sigmoid
+from inference_services.model_names import FUSION, GNN, LIGHTGBM
+from inference_services.policy_settings import ThresholdSettings
+from inference_services.transformer.fusion import Thresholds
+
+# Fitted on the first, judged on the second; what the models themselves learned from says nothing here.
+_SPLITS_USED = ("calibrate", "test")
+_CONTEXT = ["event_id", "event_type", "event_timestamp", "rider_id", "y", "typology", "split"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One version of one model and what it says about the labelled events.
+
+    Attributes:
+        sha12: content id.
+        log_odds: calibrated, by event_id.
+    """
+
+    sha12: str
+    log_odds: pd.Series
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What the step found.
+
+    Attributes:
+        rows: the pair table.
+        thresholds: by event type.
+        scores: the events to calibrate on and to test on with one fused probability per pair, named as in evaluation.
+    """
+
+    rows: list[FusionRow]
+    thresholds: dict[str, Thresholds]
+    scores: pd.DataFrame
+
+
+def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], policy: ThresholdSettings) -> Fused:
+    """Fits every pair on the split "calibrate".
+
+    Args:
+        frame: training set rows; at least the columns event_id, event_type, event_timestamp, rider_id, y, typology,
+            split.
+        lightgbm: the new version, then the champion if there is one.
+        gnn: likewise.
+        policy: costs and capacity.
+    """
+    rows_used = frame.loc[_is_used(frame) & frame["y"].notna(), _CONTEXT].reset_index(drop=True)
+    calibrate = (rows_used["split"] == "calibrate").to_numpy()
+    odds = {c.sha12: _aligned(c, rows_used["event_id"]) for c in (*lightgbm, *gnn)}
+    fitted = {sha12: values[calibrate] for sha12, values in odds.items()}
+    table = fusion_rows(
+        {c.sha12: fitted[c.sha12] for c in lightgbm},
+        {c.sha12: fitted[c.sha12] for c in gnn},
+        rows_used.loc[calibrate, "y"].to_numpy(float),
+    )
+    scores = rows_used.assign(
+        **{
+            name: sigmoid(find_row(table, of_lightgbm, of_gnn).log_odds(*_pair(odds, of_lightgbm, of_gnn)))
+            for name, (of_lightgbm, of_gnn) in named_pairs(lightgbm, gnn).items()
+        }
+    )
+    chosen = scores[calibrate]
+    days = chosen["event_timestamp"].dt.date.nunique()
+    thresholds = cheapest_thresholds(
+        policy, chosen["event_type"].to_numpy(object), chosen["challenger"].to_numpy(float), days
+    )
+    return Fused(table, thresholds, scores)
+
+
+def named_pairs(lightgbm: list[Candidate], gnn: list[Candidate]) -> dict[str, tuple[str | None, str | None]]:
+    """The pairs that evaluation compares: name -> (LightGBM content id, GNN content id)."""
+    pairs: dict[str, tuple[str | None, str | None]] = {
+        "challenger": (lightgbm[0].sha12, gnn[0].sha12),
+        "lightgbm_alone": (lightgbm[0].sha12, None),
+        "gnn_alone": (None, gnn[0].sha12),
+    }
+    if len(lightgbm) > 1 or len(gnn) > 1:
+        pairs["champion"] = (lightgbm[-1].sha12, gnn[-1].sha12)
+        # One predictor canaries at a time: these two answer while one of them does.
+        pairs["lightgbm_canary"] = (lightgbm[0].sha12, gnn[-1].sha12)
+        pairs["gnn_canary"] = (lightgbm[-1].sha12, gnn[0].sha12)
+    return pairs
+
+
+def write_bundle(
+    folder: Path, fused: Fused, *, lightgbm: str, gnn: str, policy: ThresholdSettings, facts: Mapping[str, Any]
+) -> Bundle:
+    """Writes `fusion.json` and the manifest into `folder`, which is created, and returns the bundle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "pairs": [asdict(row) for row in fused.rows],
+        "thresholds": {name: asdict(both) for name, both in fused.thresholds.items()},
+        "policy_sha256": policy.sha256(),
+        "lightgbm": lightgbm,
+        "gnn": gnn,
+    }
+    (folder / "fusion.json").write_text(json.dumps(content, indent=2) + "\n")
+    return write_manifest(folder, FUSION, facts)
+
+
+def new_candidates(
+    lightgbm: Path, lightgbm_scores: pd.DataFrame, gnn: Path, gnn_scores: pd.DataFrame
+) -> tuple[Candidate, Candidate]:
+    """The two versions that this pipeline trained, from their bundles and their steps' scores."""
+    of_lightgbm = lightgbm_scores.set_index("event_id")["lgb_log_odds"]
+    of_gnn = gnn_scores.set_index("event_id")["gnn_log_odds"]
+    return Candidate(verify(lightgbm, LIGHTGBM).sha12, of_lightgbm), Candidate(verify(gnn, GNN).sha12, of_gnn)
+
+
+def score_lightgbm(folder: Path, frame: pd.DataFrame) -> Candidate:
+    """Scores a training set with a LightGBM bundle that another run trained.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+    """
+    from inference_services.lightgbm_predictor.scorer import LightGbmScorer  # noqa: PLC0415 - only with a champion
+
+    scorer = LightGbmScorer.load(folder)
+    known = frame[_is_used(frame)]
+    X = scorer.encode({name: known[name].to_numpy() for name in scorer.features}, len(known))
+    odds = pd.Series(scorer.score(X).log_odds, index=known["event_id"].to_numpy())
+    return Candidate(scorer.bundle.sha12, odds)
+
+
+def score_gnn(folder: Path, dataset: Dataset, frame: pd.DataFrame) -> Candidate:
+    """Replays the days to calibrate on and to test on with a GNN bundle that another run trained.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+    """
+    from components.train_gnn.replay import score_events  # noqa: PLC0415 - torch, only with a champion
+    from inference_services.gnn_predictor.network import load_network  # noqa: PLC0415
+
+    bundle = verify(folder, GNN)
+    calibration = read_calibrations(bundle.read_json("calibration.json"), (FULL,))[FULL]
+    events = dataset.event_table()
+    arrived = pd.Series(events.column("ingested_at").to_pandas().array, index=events.column("event_id").to_pylist())
+    needed = arrived.reindex(frame.loc[_is_used(frame), "event_id"])
+    days = np.unique(needed.dt.floor("D").astype("datetime64[us, UTC]").astype(np.int64) // 86_400_000_000)
+    raw = score_events(load_network(folder), events, days.tolist())
+    return Candidate(bundle.sha12, pd.Series(calibration.log_odds(raw.to_numpy()), index=raw.index))
+
+
+def _is_used(frame: pd.DataFrame) -> pd.Series:
+    used: pd.Series = frame["split"].isin(_SPLITS_USED)
+    return used
+
+
+def _pair(
+    odds: Mapping[str, NDArray[np.float64]], lightgbm: str | None, gnn: str | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both log-odds, zeros for a model that did not answer (its weight is zero)."""
+    zeros = np.zeros(len(next(iter(odds.values()))))
+    return odds[lightgbm] if lightgbm else zeros, odds[gnn] if gnn else zeros
+
+
+def _aligned(candidate: Candidate, event_id: pd.Series) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = event_id.map(candidate.log_odds).to_numpy(float)
+    missing = int(np.isnan(values).sum())
+    if missing:
+        raise ValueError(f"version {candidate.sha12} has no score for {missing} labelled events")
+    return values

@@ -1,0 +1,1 @@
+"""The step that stops a model which should not be registered."""

@@ -1,0 +1,1 @@
+"""The step that publishes the bundles: registry versions, immutable folders, an alias."""

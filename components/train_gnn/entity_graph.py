@@ -1,0 +1,194 @@
+"""Who met whom: an event log as integer arrays, and the graph of its entities as of an instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_repo.event_batch import EventBatch
+from feature_repo.event_schemas import EVENT_TYPES
+from feature_repo.graph_features import ID_FIELDS, INTERACTION, event_features, neighbour_history
+from feature_repo.pseudonyms import ENTITY_KINDS, KIND_LETTERS, parse_pseudonym
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+DAY_US = 86_400_000_000
+_KINDS = len(ENTITY_KINDS)
+_TYPES = len(EVENT_TYPES)
+NODE_FEATURES: tuple[str, ...] = (
+    *(f"is_{kind}" for kind in ENTITY_KINDS),
+    *(f"log_distinct_{kind}" for kind in ENTITY_KINDS),
+    *(f"log_most_with_a_{kind}" for kind in ENTITY_KINDS),
+    *(f"log_{event_type}" for event_type in EVENT_TYPES),
+    "log_days_since_last",
+    "log_days_since_first",
+    "events_per_pair",
+)
+
+
+class Snapshot(NamedTuple):
+    """The graph of the entities that were active in the window before an instant.
+
+    Attributes:
+        nodes: int64 [m], numbers of the entities in the log.
+        x: float32 [m, len(NODE_FEATURES)].
+        edge_index: int64 [2, edges], rows of `nodes`: every pair that shared an event, once in each direction.
+    """
+
+    nodes: Ints
+    x: Floats
+    edge_index: Ints
+
+
+@dataclass(frozen=True)
+class EntityLog:
+    """A log of n events, its m entities numbered from 0.
+
+    Attributes:
+        event_id: object [n].
+        event_us: int64 [n], event time in microseconds.
+        arrival_us: int64 [n], ascending.
+        event_type: int64 [n], position in `EVENT_TYPES`.
+        features: float32 [n, len(EVENT_FEATURES)].
+        entities: int64 [n, 4], the event's entity of each kind, -1 where it has none.
+        history: INTERACTION [n, 4, K], what each event saw, most recent first.
+        history_counts: int64 [n, 4].
+        history_entities: int64 [n, 4, K], the interactions' counterparts; meaningless beyond the count.
+        kind: int64 [m], position in `ENTITY_KINDS`.
+        pseudonym: object [m].
+        pair: int64 [n, 3], number of the (rider, other) pair by other kind, -1 where there is no other.
+        pairs: int64 [pairs, 2], the two entities of each pair.
+    """
+
+    event_id: NDArray[Any]
+    event_us: Ints
+    arrival_us: Ints
+    event_type: Ints
+    features: Floats
+    entities: Ints
+    history: NDArray[np.void]
+    history_counts: Ints
+    history_entities: Ints
+    kind: Ints
+    pseudonym: NDArray[Any]
+    pair: Ints
+    pairs: Ints
+
+    @classmethod
+    def read(cls, events: pa.Table) -> EntityLog:
+        """Numbers the entities of an event log's table (stream order, with `ingested_at`)."""
+        batch = EventBatch.from_arrow(events)
+        history, counts = neighbour_history(batch)
+        entities, names = _number(batch)
+        pair, pairs = _pairs(entities)
+        letters = {KIND_LETTERS[k]: i for i, k in enumerate(ENTITY_KINDS)}
+        kind = np.array([letters[name[0]] for name in names], np.int64)
+        arrival = events.column("ingested_at").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        codes = {t: i for i, t in enumerate(EVENT_TYPES)}
+        return cls(
+            event_id=batch["event_id"],
+            event_us=batch["event_timestamp"],
+            arrival_us=arrival,
+            event_type=np.array([codes[t] for t in batch["event_type"]], np.int64),
+            features=event_features(batch),
+            entities=entities,
+            history=history,
+            history_counts=counts,
+            history_entities=_find(history, kind, names),
+            kind=kind,
+            pseudonym=names,
+            pair=pair,
+            pairs=pairs,
+        )
+
+    @property
+    def arrival_day(self) -> Ints:
+        """Days since the epoch on which each event arrived, UTC, shape [n]."""
+        return self.arrival_us // DAY_US
+
+    def snapshot(self, as_of_us: int, window_days: int) -> Snapshot:
+        """The graph of the events that arrived before `as_of_us` and happened in the window before it."""
+        rows = np.arange(np.searchsorted(self.arrival_us, as_of_us))
+        rows = rows[self.event_us[rows] >= as_of_us - window_days * DAY_US]
+        m = len(self.kind)
+        entities = self.entities[rows]
+        exists = entities >= 0
+        event, _ = np.nonzero(exists)
+        entity = entities[exists]
+        by_type = np.bincount(entity * _TYPES + self.event_type[rows][event], minlength=m * _TYPES).reshape(m, _TYPES)
+        total = by_type.sum(1)
+        pair = self.pair[rows]
+        count = np.bincount(pair[pair >= 0], minlength=len(self.pairs))
+        ends = self.pairs[count > 0]
+        both = np.concatenate([ends, ends[:, ::-1]])
+        cell = both[:, 0] * _KINDS + self.kind[both[:, 1]]
+        distinct = np.bincount(cell, minlength=m * _KINDS).reshape(m, _KINDS)
+        most = np.zeros(m * _KINDS)
+        np.maximum.at(most, cell, np.tile(count[count > 0], 2))
+        last, first = np.zeros(m, np.int64), np.full(m, as_of_us)
+        times = self.event_us[rows][event]
+        np.maximum.at(last, entity, times)
+        np.minimum.at(first, entity, times)
+        nodes = np.flatnonzero(total)
+        days = (as_of_us - np.column_stack([last, first])[nodes]).clip(0) / DAY_US
+        x = np.column_stack(
+            [
+                np.eye(_KINDS)[self.kind[nodes]],
+                np.log1p(distinct[nodes]),
+                np.log1p(most.reshape(m, _KINDS)[nodes]),
+                np.log1p(by_type[nodes]),
+                np.log1p(days),
+                np.log(total[nodes] / np.maximum(distinct[nodes].sum(1), 1)),
+            ]
+        ).astype(np.float32)
+        position = np.full(m, -1)
+        position[nodes] = np.arange(len(nodes))
+        # Sorted by target, so that the sums of stage 1 run over contiguous memory, always in the same order.
+        edges = position[both]
+        edges = edges[np.lexsort((edges[:, 0], edges[:, 1]))]
+        return Snapshot(nodes, x, np.ascontiguousarray(edges.T))
+
+
+def _number(batch: EventBatch) -> tuple[Ints, NDArray[Any]]:
+    """Numbers the entities of the events: [n, 4] with -1 where there is none, and their pseudonyms, [m]."""
+    exists = np.column_stack([batch.present[name] for name in ID_FIELDS])
+    ids = np.column_stack([batch[name] for name in ID_FIELDS])
+    codes, names = pd.factorize(ids[exists])
+    entities = np.full(ids.shape, -1, np.int64)
+    entities[exists] = codes
+    return entities, names
+
+
+def _find(history: NDArray[np.void], kind: Ints, names: NDArray[Any]) -> Ints:
+    """The numbers of the interactions' counterparts, each of which the log has; 0 for an empty record."""
+    known = np.zeros(len(names), INTERACTION)
+    parsed = [parse_pseudonym(name) for name in names]
+    known["kind"], known["key_id"], known["id"] = kind, [k for k, _ in parsed], [h for _, h in parsed]
+    keys = _keys(known)
+    order = np.argsort(keys)
+    position: Ints = order[np.searchsorted(keys[order], _keys(history)).clip(0, len(keys) - 1)]
+    return position
+
+
+def _keys(interactions: NDArray[np.void]) -> NDArray[np.uint64]:
+    """64 bits for a counterpart: its hash, moved by kind and key id; as uniform as the hash."""
+    salt = (interactions["kind"].astype(np.uint64) << np.uint64(8)) + interactions["key_id"]
+    keys: NDArray[np.uint64] = interactions["id"] ^ (salt * np.uint64(0x9E3779B97F4A7C15))
+    return keys
+
+
+def _pairs(entities: Ints) -> tuple[Ints, Ints]:
+    """Numbers the distinct (rider, other) pairs of the events: [n, 3] and [pairs, 2]."""
+    rider, others = entities[:, :1], entities[:, 1:]
+    exists = (others >= 0) & (rider >= 0)
+    code = (rider << 32) + others
+    distinct, inverse = np.unique(code[exists], return_inverse=True)
+    pair = np.full(others.shape, -1, np.int64)
+    pair[exists] = inverse
+    return pair, np.column_stack([distinct >> 32, distinct & 0xFFFFFFFF])

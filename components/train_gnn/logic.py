@@ -1,0 +1,172 @@
+"""Trains both stages together, day by day, on what each event could have seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.metrics import average_precision_score
+
+from components.errors import TooFewLabels
+from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog, Ints, Snapshot
+from components.train_gnn.replay import encode, event_graph, one_thread, score_rows, scored_rows
+from feature_repo.settings import EMBEDDING_DIM
+from inference_services.gnn_predictor.network import FraudGnn, GnnConfig
+
+Progress = Callable[[int, int], None]
+
+
+class GnnSettings(BaseModel):
+    """The choices of a training run; equal settings and data give equal weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(7, ge=0, description="Seeds the weights, the order of days and the sample of negatives.")
+    epochs: int = Field(12, ge=1, description="Most passes over the training days.")
+    patience: int = Field(4, ge=1, description="Stop after so many passes without a better validation score.")
+    learning_rate: float = Field(4e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
+    negatives_share: float = Field(0.1, gt=0, le=1, description="Share of each day's negatives sampled in a pass.")
+    hidden: int = Field(64, ge=4, le=512, description="Width of the hidden layers.")
+    window_days: int = Field(30, ge=1, le=90, description="Days of events in the graph of stage 1.")
+
+
+@dataclass(frozen=True)
+class TrainedGnn:
+    """A trained network and how it got there.
+
+    Attributes:
+        network: the weights of the best validation pass, in evaluation mode.
+        validation: average precision on the validation days after each pass.
+        best_epoch: the pass whose weights were kept, from 0.
+        positives: fraud events trained on.
+        negatives: honest events that the samples were drawn from.
+    """
+
+    network: FraudGnn
+    validation: tuple[float, ...]
+    best_epoch: int
+    positives: int
+    negatives: int
+
+
+@dataclass(frozen=True)
+class _Day:
+    snapshot: Snapshot
+    positives: Ints
+    negatives: Ints
+
+    @property
+    def rows(self) -> Ints:
+        return np.concatenate([self.positives, self.negatives])
+
+    @property
+    def y(self) -> NDArray[np.float32]:
+        return np.repeat(np.array([1, 0], np.float32), [len(self.positives), len(self.negatives)])
+
+
+@one_thread()
+def train(log: EntityLog, labels: pd.DataFrame, settings: GnnSettings, progress: Progress | None = None) -> TrainedGnn:
+    """Trains a network.
+
+    Args:
+        log: the event log; whole, for the graph and the histories.
+        labels: event_id, y (0 or 1) and split ("train" or "valid"): the events to learn from and to stop by.
+        settings: choices of the training.
+        progress: called with (passes done, passes at most).
+
+    Raises:
+        TooFewLabels: a split has no fraud or no honest events.
+    """
+    days = {split: _days(log, labels[labels["split"] == split], split, settings) for split in ("train", "valid")}
+    config = GnnConfig(
+        node_features=NODE_FEATURES,
+        embedding_dim=EMBEDDING_DIM,
+        hidden=settings.hidden,
+        window_days=settings.window_days,
+        logit_offset=float(np.log(settings.negatives_share)),
+    )
+    rng = np.random.default_rng(settings.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        network = FraudGnn(config)
+        _fit_scales(network, log, days["train"])
+        validation, best = _fit(network, log, days, settings, rng=rng, progress=progress)
+    network.load_state_dict(best)
+    counts = [sum(len(getattr(d, side)) for d in days["train"]) for side in ("positives", "negatives")]
+    return TrainedGnn(network.eval(), tuple(validation), int(np.argmax(validation)), *counts)
+
+
+def _days(log: EntityLog, labels: pd.DataFrame, split: str, settings: GnnSettings) -> list[_Day]:
+    y = pd.Series(log.event_id).map(labels.set_index("event_id")["y"]).to_numpy(float, na_value=np.nan)
+    if not (y == 1).any() or not (y == 0).any():
+        raise TooFewLabels(f"split {split!r} needs fraud and honest events: wait for labels or widen the dataset")
+    found = scored_rows(log, np.unique(log.arrival_day[~np.isnan(y)]).tolist())
+    return [
+        _Day(log.snapshot(day * DAY_US, settings.window_days), rows[y[rows] == 1], rows[y[rows] == 0])
+        for day, rows in found.items()
+    ]
+
+
+def _fit_scales(network: FraudGnn, log: EntityLog, days: list[_Day]) -> None:
+    network.node_scale.fit(torch.from_numpy(np.concatenate([d.snapshot.x for d in days])))
+    network.event_scale.fit(torch.from_numpy(log.features[np.concatenate([d.rows for d in days])]))
+
+
+def _fit(
+    network: FraudGnn,
+    log: EntityLog,
+    days: dict[str, list[_Day]],
+    settings: GnnSettings,
+    *,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Runs the passes; returns the validation score after each and the best pass's weights."""
+    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = settings.epochs * len(days["train"])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=steps)
+    scores: list[float] = []
+    best = copy.deepcopy(network.state_dict())
+    for epoch in range(settings.epochs):
+        network.train()
+        for day in rng.permutation(len(days["train"])):
+            _step(network, log, _sample(days["train"][day], settings.negatives_share, rng), optimiser)
+            schedule.step()
+        scores.append(_average_precision(network, log, days["valid"]))
+        if scores[-1] == max(scores):
+            best = copy.deepcopy(network.state_dict())
+        if progress:
+            progress(epoch + 1, settings.epochs)
+        if epoch - int(np.argmax(scores)) >= settings.patience:
+            break
+    return scores, best
+
+
+def _sample(day: _Day, share: float, rng: np.random.Generator) -> _Day:
+    """All fraud of the day and a share of its honest events, which `logit_offset` undoes."""
+    return replace(day, negatives=day.negatives[rng.random(len(day.negatives)) < share])
+
+
+def _step(network: FraudGnn, log: EntityLog, day: _Day, optimiser: torch.optim.Optimizer) -> None:
+    if len(day.rows) == 0:
+        return
+    scores = network(event_graph(log, day.rows, day.snapshot, encode(network, day.snapshot)))
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        scores - network.config.logit_offset, torch.from_numpy(day.y)
+    )
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+
+
+def _average_precision(network: FraudGnn, log: EntityLog, days: list[_Day]) -> float:
+    scores = np.concatenate([score_rows(network, log, d.rows, d.snapshot) for d in days])
+    return float(average_precision_score(np.concatenate([d.y for d in days]), scores))

@@ -1,0 +1,41 @@
+"""The whole step: read, train, score, calibrate, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from components.train_gnn.bundle import fit_calibration, write_bundle
+from components.train_gnn.entity_graph import EntityLog
+from components.train_gnn.logic import GnnSettings, Progress, train
+from components.train_gnn.replay import score_log
+from feature_repo.datasets import Dataset
+from inference_services.bundle import Bundle
+
+
+def train_and_write(
+    dataset: Dataset, labels: pd.DataFrame, settings: GnnSettings, folder: Path, progress: Progress | None = None
+) -> tuple[Bundle, pd.DataFrame]:
+    """Trains on a dataset, scores all of it, and writes the calibrated bundle into `folder`.
+
+    Args:
+        dataset: the events.
+        labels: event_id, split (train, valid, calibrate, test, none) and y (0, 1, NaN where not to be used).
+        settings: choices of the training.
+        folder: where the bundle goes.
+        progress: called with (passes done, passes at most).
+
+    Returns:
+        The bundle, and event_id, gnn_raw and gnn_log_odds of every scored event in stream order.
+
+    Raises:
+        TooFewLabels: the splits train, valid and calibrate do not each have fraud and honest events.
+    """
+    log = EntityLog.read(dataset.event_table())
+    trained = train(log, labels[labels["y"].notna()], settings, progress)
+    raw = score_log(trained.network, log)
+    calibration = fit_calibration(raw, labels)
+    bundle = write_bundle(folder, trained, calibration, settings, dataset.sha256)
+    scored = raw.reset_index().assign(gnn_log_odds=calibration.log_odds(raw.to_numpy()))
+    return bundle, scored

@@ -1,0 +1,1 @@
+"""The step that trains the tabular model and writes its bundle."""

@@ -1,0 +1,1 @@
+"""The step that refuses a dataset which should not be trained on."""

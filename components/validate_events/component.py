@@ -1,0 +1,25 @@
+"""KFP step: refuses a dataset that should not be trained on."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+def validate_events(dataset_path: str, report: dsl.Output[dsl.Artifact]) -> str:
+    """Checks a dataset's bytes, schema, volumes and labels.
+
+    Args:
+        dataset_path: folder of the dataset's snapshot.
+        report: JSON of what was found.
+
+    Returns:
+        The dataset's SHA-256, recomputed from its files.
+    """
+    import json
+    from pathlib import Path
+
+    from components.validate_events.logic import check_dataset
+    from feature_repo.datasets import Dataset
+
+    found = check_dataset(Dataset.open(Path(dataset_path)))
+    Path(report.path).write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+    return found.sha256
