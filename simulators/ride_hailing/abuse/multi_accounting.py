@@ -1,0 +1,125 @@
+"""Device farms: one person signs up account after account and rides on newcomers' promotions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulators.ride_hailing.abuse.rings import Span, active, incidents_per_day, ring_spans
+from simulators.ride_hailing.accounts import AccountChanges, signups
+from simulators.ride_hailing.geography import Floats, Ints, Map, at_local_hour, move
+from simulators.ride_hailing.population import Population
+from simulators.ride_hailing.requests import (
+    CARD,
+    CASH,
+    NO_PROMO,
+    REFERRAL,
+    WALLET,
+    WELCOME,
+    Requests,
+    chance,
+    instrument_of,
+    request,
+)
+from simulators.ride_hailing.settings import WorldSettings
+
+_CODE = 2
+
+
+@dataclass(frozen=True)
+class _Farm:
+    span: Span
+    operator: int
+    devices: Ints
+
+
+class MultiAccounting:
+    """Stages the fake accounts of a world. They are taken from the population's reserve."""
+
+    def __init__(self, settings: WorldSettings, places: Map, people: Population) -> None:
+        rng = settings.rng("farms")
+        self._settings = settings
+        self._counts = incidents_per_day(settings, "multi_accounting")
+        self._spans = ring_spans(settings, places, "multi_accounting")
+        self._farms = [_found(span, settings, people, rng) for span in self._spans]
+        self._unused = settings.riders + np.arange(self._counts.sum())
+
+    @staticmethod
+    def reserve(settings: WorldSettings) -> int:
+        """How many fake accounts the world will need."""
+        return int(incidents_per_day(settings, "multi_accounting").sum())
+
+    def stage(self, people: Population, day: int) -> tuple[list[Requests], AccountChanges]:
+        """The day's sign-ups by one farm, and the rides that follow within hours."""
+        rng = self._settings.rng("multi_accounting", day)
+        n = int(self._counts[day])
+        accounts, self._unused = self._unused[:n], self._unused[n:]
+        farm = self._farms[int(rng.choice(active(self._spans, day)))]
+        device = rng.choice(farm.devices, n)
+        _open(people, farm, accounts, device, day, rng=rng)
+        changes = signups(people, accounts, device, np.full(n, _CODE), np.full(n, farm.span.ring))
+        return _first_rides(farm, people, accounts, rng), changes
+
+
+def _found(span: Span, settings: WorldSettings, people: Population, rng: np.random.Generator) -> _Farm:
+    """An ordinary rider with their own phone and a few second-hand ones."""
+    riders = people.riders
+    old = np.flatnonzero((riders.city == span.city) & (riders.signup_time < 0))
+    if len(old) == 0:
+        old = np.flatnonzero(riders.signup_time < 0)
+    operator = int(rng.choice(old))
+    extra = [people.spare_devices.pop() for _ in range(int(rng.integers(1, 4)))]
+    return _Farm(span, operator, np.array([riders.device[operator], *extra]))
+
+
+def _open(people: Population, farm: _Farm, accounts: Ints, device: Ints, day: int, *, rng: np.random.Generator) -> None:
+    riders, n = people.riders, len(accounts)
+    start = at_local_hour(day, rng.uniform(8, 21, 1))
+    riders.signup_time[accounts] = start + np.cumsum(rng.exponential(1800, n))
+    riders.city[accounts] = riders.city[farm.operator]
+    riders.device[accounts] = riders.shared_device[accounts] = device
+    riders.commuter[accounts] = False
+    # The accounts are given to relatives and friends in town, who ride honestly later.
+    lat, lon = riders.home_lat[farm.operator], riders.home_lon[farm.operator]
+    riders.home_lat[accounts], riders.home_lon[accounts] = move(np.full(n, lat), np.full(n, lon), 2500.0, rng)
+    riders.place_lat[accounts] = riders.place_lat[farm.operator]
+    riders.place_lon[accounts] = riders.place_lon[farm.operator]
+
+
+def _first_rides(farm: _Farm, people: Population, accounts: Ints, rng: np.random.Generator) -> list[Requests]:
+    """A ride on the newcomer's promotion, and for half of the accounts the second that the referrer is paid for."""
+    begin = people.riders.signup_time[accounts] + 120.0 + rng.lognormal(7.8, 1.0, len(accounts))
+    promo = rng.choice([WELCOME, REFERRAL], len(accounts), p=[0.7, 0.3])
+    again = chance(0.5, len(accounts), rng)
+    later = begin[again] + rng.uniform(2400, 9000, int(again.sum()))
+    return [
+        _rides(farm, people, accounts, begin, promo, rng=rng),
+        _rides(farm, people, accounts[again], later, np.full(len(later), NO_PROMO), rng=rng),
+    ]
+
+
+def _rides(
+    farm: _Farm, people: Population, accounts: Ints, time: Floats, promo: Ints, *, rng: np.random.Generator
+) -> Requests:
+    riders, n = people.riders, len(accounts)
+    home = move(riders.home_lat[accounts], riders.home_lon[accounts], 200.0, rng)
+    column = rng.integers(1, 4, n)
+    far = move(riders.place_lat[accounts, column], riders.place_lon[accounts, column], 800.0, rng)
+    near, is_near = move(*home, 1800.0, rng), chance(0.45, n, rng)
+    away = np.where(is_near, near[0], far[0]), np.where(is_near, near[1], far[1])
+    method = rng.choice([CASH, CARD, WALLET], n, p=[0.35, 0.4, 0.25])
+    card = np.where(chance(0.6, n, rng), riders.card[farm.operator], riders.card[accounts])
+    return request(
+        people,
+        rng,
+        accounts,
+        time,
+        (home, away),
+        device=riders.device[accounts],
+        method=method,
+        instrument=instrument_of(people, accounts, method, card),
+        promo=promo,
+        typology=_CODE,
+        ring=farm.span.ring,
+    )
