@@ -1,0 +1,408 @@
+"""The `fraud` command: every step of the platform alone, and `demo` for all of them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.progress import Bars
+from pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipelines.local_stack import LocalParts
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
+data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
+features_app = typer.Typer(no_args_is_help=True, help="The feature store.")
+models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
+app.add_typer(data_app, name="data")
+app.add_typer(features_app, name="features")
+app.add_typer(models_app, name="models")
+
+console = Console(highlight=False, soft_wrap=True)
+bars = Bars(console)
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of this run's data, models and logs.")]
+DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]
+DEFAULT_HOME = Path(".local/demo")
+DEFAULT_DRIFT_PYTHON = Path(".venv-drift/bin/python")
+
+
+@app.command()
+def demo(
+    home: Home = DEFAULT_HOME,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the services running until Ctrl-C.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 7,
+    days: Annotated[int, typer.Option(help="Days of history.", min=30)] = 45,
+    events_per_day: Annotated[int, typer.Option(help="Events a day, about.", min=500)] = 4000,
+    live_events: Annotated[int | None, typer.Option(help="Replay only the first so many events of the day.")] = None,
+    drift_python: DriftPython = DEFAULT_DRIFT_PYTHON,
+) -> None:
+    """Simulate, train twice, serve with a canary, replay a day, judge it; prints one table at the end."""
+    from pipelines.demo import DemoSettings, run_demo
+    from simulators.ride_hailing import WorldSettings
+    from simulators.ride_hailing import simulate as simulate_world
+
+    workspace = Workspace(home.absolute())
+    workspace.reset()
+    settings = DemoSettings(workspace, drift_python.absolute(), live_events, keep)
+    with bars.shown():
+        world = WorldSettings(seed=seed, days=days + 1, events_per_day=events_per_day)
+        simulate_world(world, workspace.world, progress=bars.bar("simulated days"))
+    run_demo(settings, _parts(), bars, console)
+
+
+@app.command()
+def simulate(
+    home: Home = DEFAULT_HOME,
+    seed: Annotated[int, typer.Option(help="Same seed, same world, to the byte.")] = 7,
+    days: Annotated[int, typer.Option(help="Days, the last of them kept for replay.", min=2)] = 46,
+    events_per_day: Annotated[int, typer.Option(help="Events a day, about.", min=10)] = 4000,
+    force: Annotated[bool, typer.Option("--force", help="Replace a world that is there.")] = False,
+) -> None:
+    """Write a simulated company's event files, late labels and (apart) the truth."""
+    from simulators.ride_hailing import WorldSettings
+    from simulators.ride_hailing import simulate as simulate_world
+
+    workspace = Workspace(home)
+    workspace.claim()
+    with bars.shown():
+        settings = WorldSettings(seed=seed, days=days, events_per_day=events_per_day)
+        summary = simulate_world(settings, workspace.world, force=force, progress=bars.bar("simulated days"))
+    share = summary.fraud_events / summary.events
+    console.print(f"{summary.events:,} events, {share:.2%} fraud, {summary.labels:,} labels in {workspace.world}")
+
+
+@data_app.command("ingest")
+def data_ingest(
+    home: Home = DEFAULT_HOME,
+    all_days: Annotated[bool, typer.Option("--all", help="Also the last day, which replay wants for itself.")] = False,
+) -> None:
+    """Validate, pseudonymise and number the event files into the event log."""
+    from feature_repo.event_log import log_days
+    from feature_repo.ingestion import ingest_files
+
+    workspace = Workspace(home)
+    days = len(log_days(workspace.world / "events"))
+    with bars.shown():
+        events = ingest_files(
+            workspace.world / "events",
+            workspace.event_log,
+            workspace.pseudonymiser(),
+            days=None if all_days else max(days - 1, 0),
+            progress=bars.bar("ingested days"),
+        )
+    console.print(f"{events:,} events in {workspace.event_log}")
+
+
+@data_app.command("snapshot")
+def data_snapshot(
+    home: Home = DEFAULT_HOME,
+    cutoff: Annotated[str | None, typer.Option(help="YYYY-MM-DD; what arrived before it is in. Default: all.")] = None,
+) -> None:
+    """Freeze what has arrived as an immutable dataset, named by its content hash."""
+    from feature_repo.datasets import snapshot
+    from feature_repo.event_log import log_days
+    from pipelines.errors import StepError
+
+    workspace = Workspace(home)
+    days = log_days(workspace.event_log)
+    if not days:
+        raise StepError(f"no events in {workspace.event_log}: run `fraud data ingest` first")
+    try:
+        until = date.fromisoformat(cutoff) if cutoff else days[-1] + timedelta(days=1)
+    except ValueError:
+        raise StepError(f"--cutoff {cutoff!r} is not a date: write it as 2026-02-17") from None
+    with bars.shown():
+        dataset = snapshot(
+            workspace.event_log, workspace.label_log, workspace.datasets, until, bars.bar("copied day partitions")
+        )
+    console.print(f"{dataset.sha12}  {dataset.events:,} events, {dataset.labels:,} labels before {dataset.cutoff}")
+
+
+@data_app.command("list")
+def data_list(home: Home = DEFAULT_HOME) -> None:
+    """List the datasets."""
+    from feature_repo.datasets import list_datasets
+
+    table = Table("dataset", "from", "to", "events", "labels", "cutoff")
+    for d in list_datasets(Workspace(home).datasets):
+        table.add_row(d.sha12, str(d.first_day), str(d.last_day), f"{d.events:,}", f"{d.labels:,}", str(d.cutoff))
+    console.print(table)
+
+
+@data_app.command("checkout")
+def data_checkout(
+    name: Annotated[str, typer.Argument(help="The dataset's hash, or its first digits.")], home: Home = DEFAULT_HOME
+) -> None:
+    """Verify a dataset and make it the one that `fraud train` uses."""
+    from feature_repo.datasets import find
+
+    workspace = Workspace(home)
+    dataset = find(workspace.datasets, name)
+    (workspace.datasets / "CURRENT").write_text(dataset.sha256)
+    console.print(f"{dataset.sha12} verified: `fraud train` will use it")
+
+
+@app.command()
+def train(
+    home: Home = DEFAULT_HOME,
+    alias: Annotated[str, typer.Option(help="Alias for the new version: champion or challenger.")] = "champion",
+    dataset: Annotated[str | None, typer.Option(help="Dataset hash; default: checked out, else the newest.")] = None,
+) -> None:
+    """Run the KFP training pipeline on a dataset and register what passes the gate."""
+    from pipelines.steps import choose_dataset, train_on
+
+    workspace = Workspace(home.absolute())
+    chosen = choose_dataset(workspace, dataset)
+    with _mlflow(workspace) as url, bars.shown():
+        result = train_on(workspace, chosen, alias, url, bars.bar)
+    for name, value in result.metrics.items():
+        console.print(f"  {name:<32} {value:.4f}")
+    console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
+
+
+@features_app.command("apply")
+def features_apply(
+    home: Home = DEFAULT_HOME, redis_url: Annotated[str, typer.Option(help="Redis address.")] = "redis://127.0.0.1:6379"
+) -> None:
+    """Register entities, views and services with Feast."""
+    from feast import FeatureStore
+
+    from feature_repo.definitions import definitions
+
+    settings = Workspace(home).features(redis_url)
+    settings.registry.parent.mkdir(parents=True, exist_ok=True)
+    objects = definitions(settings.offline)
+    FeatureStore(config=settings.repo_config()).apply(objects)
+    console.print(f"{len(objects)} definitions in {settings.registry}")
+
+
+@features_app.command("rebuild")
+def features_rebuild(redis_url: Annotated[str, typer.Option(help="Redis address.")], home: Home = DEFAULT_HOME) -> None:
+    """Restore an empty Redis from the event log: the tiles and neighbours of every entity."""
+    import redis
+
+    from feature_repo.settings import FEAST_PROJECT
+    from feature_repo.streaming.rebuild import rebuild
+
+    with redis.Redis.from_url(redis_url) as client, bars.shown():
+        last = rebuild(Workspace(home).event_log, client, FEAST_PROJECT, bars.bar("tiles and neighbours"))
+    console.print(f"restored up to event {last:,}")
+
+
+@app.command()
+def materialize(redis_url: Annotated[str, typer.Option(help="Redis address.")], home: Home = DEFAULT_HOME) -> None:
+    """Copy batch features and embeddings into Redis with Feast."""
+    from pipelines.local_stack import materialize_latest
+
+    with bars.shown():
+        views = materialize_latest(Workspace(home.absolute()), redis_url, bars.bar("views"))
+    console.print(f"{views} views materialised")
+
+
+@app.command()
+def serve(
+    home: Home = DEFAULT_HOME,
+    canary: Annotated[int, typer.Option(help="Percent of traffic for the challenger's LightGBM.", min=0, max=99)] = 0,
+    drift_python: DriftPython = DEFAULT_DRIFT_PYTHON,
+) -> None:
+    """Bring up Redis, MLflow, the worker and the InferenceServices with the champion; Ctrl-C ends them."""
+    from pipelines import local_stack
+    from pipelines.steps import registered
+
+    workspace = Workspace(home.absolute())
+    parts = _parts()
+    with _mlflow(workspace) as mlflow_url:
+        serving = registered(mlflow_url, "champion")
+        with local_stack.running(workspace, parts, serving, drift_python.absolute(), bars.bar) as stack:
+            if canary:
+                candidate = registered(mlflow_url, "challenger")
+                stack.canary(candidate.lightgbm, candidate.fusion, canary)
+            local_stack.wait_for_interrupt(workspace, stack, mlflow_url, console)
+
+
+@app.command()
+def score(
+    event: Annotated[Path, typer.Argument(help="JSON file with one event, or a list of them; - reads standard input.")],
+    home: Home = DEFAULT_HOME,
+    raw: Annotated[bool, typer.Option("--raw", help="The ids are raw: replace them by pseudonyms first.")] = False,
+) -> None:
+    """Score events with the running detector and print the decisions."""
+    from feature_repo.event_batch import EventBatch
+    from feature_repo.ingestion import with_pseudonyms
+    from pipelines.errors import StepError
+    from pipelines.steps import score_batch
+
+    workspace = Workspace(home)
+    try:
+        text = sys.stdin.read() if str(event) == "-" else event.read_text()
+        rows = json.loads(text)
+    except FileNotFoundError:
+        raise StepError(f"no file {event}: give a JSON file with one event") from None
+    except ValueError as error:
+        raise StepError(f"{event} is not JSON: {error}") from None
+    rows = rows if isinstance(rows, list) else [rows]
+    if not all(isinstance(row, dict) for row in rows):
+        raise StepError(f"{event} must hold one event as a JSON object, or a list of them")
+    batch = EventBatch.from_rows(rows)
+    if raw:
+        batch = with_pseudonyms(batch, workspace.pseudonymiser())
+    console.print_json(json.dumps(score_batch(workspace.addresses()["fraud-detector"], batch)))
+
+
+@app.command()
+def replay(
+    home: Home = DEFAULT_HOME,
+    day: Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: the world's last day.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many events.", min=1)] = None,
+) -> None:
+    """Send a day of events through the running detector and the worker, and print how well it decided."""
+    from pipelines.demo import judge
+    from pipelines.errors import StepError
+    from pipelines.replay import read_day
+    from pipelines.replay import replay as replay_events
+
+    workspace = Workspace(home.absolute())
+    addresses = workspace.addresses()
+    try:
+        which = date.fromisoformat(day) if day else workspace.live_day()
+    except ValueError:
+        raise StepError(f"--day {day!r} is not a date: write it as 2026-02-17") from None
+    table = read_day(workspace.world / "events", which, limit)
+    with bars.shown():
+        done = asyncio.run(
+            replay_events(
+                table, addresses["fraud-detector"], addresses["redis"], workspace.pseudonymiser(), bars.bar("replayed")
+            )
+        )
+    rows = Table("measure", "value")
+    for row in judge(workspace, done):
+        rows.add_row(row.name, row.text())
+    console.print(rows)
+
+
+@models_app.command("list")
+def models_list(home: Home = DEFAULT_HOME) -> None:
+    """List the registered models with their aliases."""
+    from pipelines import registry
+
+    with _mlflow(Workspace(home.absolute())) as url:
+        versions = registry.list_versions(url)
+    table = Table("model", "version", "content", "aliases", "bundle")
+    for v in versions:
+        table.add_row(v.name, str(v.version), v.sha12, ", ".join(v.aliases), v.storage_uri)
+    console.print(table)
+
+
+@models_app.command("promote")
+def models_promote(home: Home = DEFAULT_HOME) -> None:
+    """Make the challenger the champion."""
+    from pipelines import registry
+
+    with _mlflow(Workspace(home.absolute())) as url:
+        for version in registry.promote(url):
+            console.print(f"champion: {version.name} {version.version}")
+
+
+def _parts() -> LocalParts:
+    from pipelines.local_stack import LocalParts
+    from simulators.local_kserve import LocalKServe
+    from simulators.local_services import LocalProcess, MlflowServer, RedisServer
+
+    return LocalParts(RedisServer, MlflowServer, LocalProcess, LocalKServe)
+
+
+def _mlflow(workspace: Workspace) -> Any:
+    """The tracking server: the one that MLFLOW_TRACKING_URI names, else one of our own while inside."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def server() -> Any:
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        if given:
+            yield given
+            return
+        own = _parts().mlflow(workspace.mlflow)
+        try:
+            yield own.url
+        finally:
+            own.stop()
+
+    return server()
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Errors that a user can cause: they end as one line. Imported late, so that `fraud --help` is quick."""
+    from mlflow.exceptions import MlflowException
+
+    from components.errors import ComponentError
+    from feature_repo.errors import FeatureRepoError
+    from inference_services.errors import ServingError
+    from pipelines.errors import PipelineError
+    from simulators.local_kserve.errors import LocalKServeError
+    from simulators.local_services import LocalServiceError
+    from simulators.ride_hailing import SimulationError
+
+    return (
+        FeatureRepoError,
+        ComponentError,
+        ServingError,
+        PipelineError,
+        MlflowException,
+        SimulationError,
+        LocalServiceError,
+        LocalKServeError,
+    )
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"fraud: {text}", style="red", markup=False)
+
+
+def main() -> None:
+    """Entry point: prints an expected error as one line and exits with 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # of libraries: a developer sees them in the tests
+    # A polite kill ends everything that was started, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 1
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except _expected_errors() as error:
+        _complain(str(error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except RedisError as error:
+        _complain(f"Redis: {error}")
+    except OSError as error:
+        _complain(f"{error.strerror} ({error.filename})" if error.filename else str(error))
+    except BaseException:
+        traceback.print_exc()
+    # DuckDB's binding reports its own types as leaks, forty lines, when Python shuts down: leave before that.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""What a training run needs to be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from components.build_training_set.logic import SplitSettings
+from components.gate.logic import GateSettings
+from components.train_lightgbm.settings import LightGbmSettings
+
+Alias = Literal["champion", "challenger"]
+
+
+class TrainingRun(BaseSettings):
+    """One run of the training pipeline; from keywords, else from variables `FRAUD_TRAINING_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_TRAINING_", env_nested_delimiter="__", frozen=True)
+
+    dataset: Path = Field(description="Folder of the dataset's snapshot.")
+    work: Path = Field(description="Where the runner keeps the steps' outputs and logs.")
+    tracking_uri: str = Field(description="MLflow server, http or https.")
+    bundle_root: Path = Field(description="Where serving fetches bundles from.")
+    policy: Path = Field(description="threshold_settings.yaml.")
+    alias: Alias = Field(description="Alias that the registered versions get.")
+    team: str = Field("fraud", min_length=1, description="Tag of the MLflow run: who answers for it.")
+    purpose: str = Field("training", min_length=1, description="Tag of the MLflow run: why it was made.")
+    splits: SplitSettings = Field(default_factory=SplitSettings, description="Division of the days.")
+    lightgbm: LightGbmSettings = Field(default_factory=LightGbmSettings, description="Choices of LightGBM's training.")
+    # Not `GnnSettings`: that would load torch to read a setting. The step validates it.
+    gnn: dict[str, Any] = Field(default_factory=dict, description="Fields of GnnSettings that differ from the default.")
+    gate: GateSettings = Field(default_factory=GateSettings, description="The gate's bounds.")

@@ -1,0 +1,110 @@
+"""The graph of the training pipeline; `python -m pipelines.training_pipeline FOLDER` runs it in local processes."""
+
+import json
+import sys
+from pathlib import Path
+
+from kfp import dsl, kubernetes, local
+
+from components.build_training_set.component import build_training_set
+from components.evaluate.component import evaluate
+from components.fuse_and_calibrate.component import fuse_and_calibrate
+from components.gate.component import gate
+from components.register_model.component import register_model
+from components.train_gnn.component import train_gnn
+from components.train_lightgbm.component import train_lightgbm
+from components.validate_events.component import validate_events
+
+# Where a cluster keeps datasets and bundles; the local runner reads the folders themselves.
+_DATASETS = ("fraud-datasets", "/mnt/datasets")
+_BUNDLES = ("fraud-bundles", "/mnt/bundles")
+
+
+@dsl.pipeline(name="fraud-training", description="Dataset to registered, gated LightGBM, GNN and fusion bundles.")
+def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
+    dataset_path: str,
+    policy: str,
+    alias: str,
+    bundle_root: str,
+    tracking_uri: str,
+    run_id: str,
+    champion_lightgbm: str = "",
+    champion_gnn: str = "",
+    splits: dict = {},  # type: ignore[type-arg]  # noqa: B006 - KFP reads the default, nothing mutates it
+    lightgbm_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
+    gnn_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
+    gate_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
+) -> None:
+    """Trains, fuses, evaluates, gates and registers.
+
+    Args:
+        dataset_path: folder of the dataset's snapshot.
+        policy: text of threshold_settings.yaml.
+        alias: "champion" or "challenger".
+        bundle_root: where serving fetches bundles from.
+        tracking_uri: MLflow server.
+        run_id: an open MLflow run.
+        champion_lightgbm: folder of the champion's bundle, empty when there is none.
+        champion_gnn: folder of the champion's bundle, empty when there is none.
+        splits: fields of `SplitSettings`.
+        lightgbm_settings: fields of `LightGbmSettings`.
+        gnn_settings: fields of `GnnSettings`.
+        gate_settings: fields of `GateSettings`.
+    """
+    valid = validate_events(dataset_path=dataset_path)
+    rows = build_training_set(
+        dataset_path=dataset_path, dataset_sha256=valid.outputs["Output"], policy=policy, settings=splits
+    )
+    training_set = rows.outputs["training_set"]
+    trees = train_lightgbm(training_set=training_set, settings=lightgbm_settings)
+    graph = train_gnn(dataset_path=dataset_path, training_set=training_set, settings=gnn_settings)
+    fused = fuse_and_calibrate(
+        dataset_path=dataset_path,
+        policy=policy,
+        training_set=training_set,
+        lightgbm=trees.outputs["model"],
+        lightgbm_scores=trees.outputs["scores"],
+        gnn=graph.outputs["model"],
+        gnn_scores=graph.outputs["scores"],
+        champion_lightgbm=champion_lightgbm,
+        champion_gnn=champion_gnn,
+    )
+    judged = evaluate(
+        policy=policy,
+        scores=fused.outputs["scores"],
+        fusion=fused.outputs["fusion"],
+        tracking_uri=tracking_uri,
+        run_id=run_id,
+    )
+    passed = gate(evaluation=judged.outputs["evaluation"], settings=gate_settings)
+    registered = register_model(
+        lightgbm=trees.outputs["model"],
+        gnn=graph.outputs["model"],
+        fusion=fused.outputs["fusion"],
+        bundle_root=bundle_root,
+        tracking_uri=tracking_uri,
+        run_id=run_id,
+        dataset_sha256=valid.outputs["Output"],
+        alias=alias,
+    ).after(passed)
+    for task in (rows, trees, graph, fused):
+        task.set_cpu_limit("2").set_memory_limit("4Gi")
+    # These read or write outside of the pipeline's own artifacts: a cached answer would be stale.
+    for task in (valid, rows, judged, registered):
+        task.set_caching_options(enable_caching=False)
+    for task in (valid, rows, graph, fused):
+        kubernetes.mount_pvc(task, *_DATASETS)
+    for task in (fused, registered):
+        kubernetes.mount_pvc(task, *_BUNDLES)
+
+
+def run(folder: Path) -> None:
+    """Runs the pipeline with `<folder>/arguments.json` and keeps every step's outputs under the folder."""
+    root = folder / "steps"
+    # Without a workspace of its own KFP makes, and deletes, one in the system's temporary folder.
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
+    training_pipeline(**json.loads((folder / "arguments.json").read_text()))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
