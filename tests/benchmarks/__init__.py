@@ -1,0 +1,1 @@
+"""Speed against the peers: answers checked equal first, interleaved rounds in one run, median ratios."""

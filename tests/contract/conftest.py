@@ -1,0 +1,137 @@
+"""Tiny but real bundles, and services run as the manifests run them: as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import lightgbm
+import numpy as np
+import pytest
+
+from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, REQUEST_FEATURES, STORE_FEATURES
+from inference_services.bundle import Bundle, write_manifest
+from simulators.local_services import free_port
+
+ROOT = Path(__file__).parents[2]
+DETECTOR = "fraud-detector"
+CITIES = ("tehran", "mashhad", "isfahan")
+
+
+@dataclass
+class Service:
+    http_port: int
+    grpc_port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+
+StartService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """Starts `python -m <module>` on free ports and waits until it is ready; all are stopped at the end."""
+    started: list[Service] = []
+
+    def start(
+        module: str, name: str, *args: str, env: dict[str, str] | None = None, python: str = sys.executable
+    ) -> Service:
+        http_port, grpc_port = free_port(), free_port()
+        log = tmp_path_factory.mktemp("service") / "log"
+        command = [python, "-m", module, f"--model_name={name}", *args]
+        command += [f"--http_port={http_port}", f"--grpc_port={grpc_port}"]
+        with log.open("wb") as sink:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **(env or {})}
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+        service = Service(http_port, grpc_port, process, log)
+        started.append(service)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise AssertionError(f"{module} ended with {process.returncode}: {log.read_text()}")
+            try:
+                if httpx.get(f"{service.url}/v2/models/{name}/ready", timeout=5).status_code == 200:
+                    return service
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError(f"{module} was not ready in time: {log.read_text()}")
+
+    yield start
+    for service in started:
+        service.process.terminate()
+    for service in started:
+        try:
+            service.process.wait(20)
+        except subprocess.TimeoutExpired:
+            service.process.kill()
+            service.process.wait()
+
+
+def make_rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Feature columns of n rows; amount and rider trips carry the signal."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, np.ndarray] = {
+        "event_type": rng.choice(np.array(SCORED_EVENT_TYPES, object), n),
+        "city": rng.choice(np.array(CITIES, object), n),
+    }
+    for name in REQUEST_FEATURES + STORE_FEATURES:
+        columns[name] = rng.gamma(2.0, 10.0, n)
+    return columns
+
+
+def write_lightgbm_bundle(folder: Path, seed: int = 0) -> Bundle:
+    rng = np.random.default_rng(seed)
+    columns = make_rows(2000, seed)
+    levels = {"event_type": list(SCORED_EVENT_TYPES), "city": list(CITIES)}
+    X = np.empty((2000, len(MODEL_FEATURES)))
+    for position, name in enumerate(MODEL_FEATURES):
+        values = columns[name]
+        X[:, position] = [levels[name].index(v) for v in values] if name in levels else values
+    signal = columns["amount"] + columns["rider_trips_1h"] if "rider_trips_1h" in columns else columns["amount"]
+    y = signal + rng.normal(0, 5, 2000) > np.quantile(signal, 0.8)
+    options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "seed": seed}
+    data = lightgbm.Dataset(X, y, feature_name=list(MODEL_FEATURES), categorical_feature=list(CATEGORICAL_FEATURES))
+    folder.mkdir(parents=True)
+    lightgbm.train(options, data, 10).save_model(folder / "model.bst")
+    listing = {
+        "features": list(MODEL_FEATURES),
+        "categorical": levels,
+        "request": list(REQUEST_FEATURES),
+        "store": list(STORE_FEATURES),
+    }
+    (folder / "features.json").write_text(json.dumps(listing))
+    calibration = {"full": {"slope": 1.1, "intercept": -0.2}, "no_store": {"slope": 0.7, "intercept": -0.5}}
+    (folder / "calibration.json").write_text(json.dumps(calibration))
+    np.savez(folder / "reference_sample.npz", X=X[:1000], features=np.array(MODEL_FEATURES))
+    (folder / "model_card.md").write_text("# A tiny booster for tests\n")
+    return write_manifest(folder, "fraud-lightgbm", {"seed": seed})
+
+
+@pytest.fixture(scope="session")
+def lightgbm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_lightgbm_bundle(tmp_path_factory.mktemp("bundles") / "lightgbm")
+
+
+@pytest.fixture(scope="session")
+def predictor(start_service: StartService, lightgbm_bundle: Bundle) -> Service:
+    """The LightGBM predictor, ready."""
+    env = {"K_REVISION": "fraud-detector-00001"}
+    module = "inference_services.lightgbm_predictor"
+    return start_service(module, DETECTOR, f"--model_dir={lightgbm_bundle.folder}", env=env)

@@ -1,0 +1,245 @@
+"""The manifests build and every object in them is valid; each check is shown to fail on a broken manifest.
+
+A check raises AssertionError naming the object.
+"""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kserve
+import kubernetes.client
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+OVERLAY = ROOT / "manifests" / "overlays" / "knative"
+BASE = ROOT / "manifests" / "base"
+CRDS = ROOT.parent / "shared" / "crds"
+KUBERNETES = "1.32"
+SDK_KINDS = {"InferenceService": "V1beta1InferenceService", "ServingRuntime": "V1alpha1ServingRuntime"}
+
+Object = dict[str, Any]
+
+
+def build(folder: Path) -> list[Object]:
+    """Every object of a kustomization, as kubectl builds it."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on PATH: the kustomizations were not built")
+    version = subprocess.run([kubectl, "version", "--client"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"Client Version: v(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < (1, 27):
+        pytest.skip(f"kubectl 1.27 or newer is needed to build the kustomizations, found: {version.strip()}")
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found_objects: list[Object] = list(yaml.safe_load_all(done.stdout))
+    return found_objects
+
+
+def name(thing: Object) -> str:
+    return f"{thing['kind']} {thing['metadata']['name']}"
+
+
+def is_core(thing: Object) -> bool:
+    """Whether Kubernetes itself defines the kind: custom groups have a domain outside k8s.io."""
+    group = thing["apiVersion"].rpartition("/")[0]
+    return "." not in group or group.endswith(".k8s.io")
+
+
+def check_core(thing: Object) -> None:
+    try:
+        kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        raise AssertionError(f"{name(thing)}: {error.message}") from error
+
+
+def check_crd(thing: Object) -> None:
+    """Against the custom resource definition, with unknown fields refused as the API server's strict mode does."""
+    group, _, version = thing["apiVersion"].partition("/")
+    path = CRDS / f"{thing['kind'].lower()}.{group}.json"
+    if not path.exists():
+        pytest.skip(f"no definition of {thing['kind']} in ../shared/crds: its schema was not checked")
+    schema = json.loads(path.read_text())["versions"][version]
+    if thing["kind"] == "InferenceService":
+        # Marked required, yet the webhook refuses a value.
+        model = schema["properties"]["spec"]["properties"]["predictor"]["properties"]["model"]
+        model["required"] = [field for field in model.get("required", []) if field != "name"]
+    try:
+        jsonschema.Draft202012Validator(closed(schema)).validate(thing)
+    except jsonschema.ValidationError as error:
+        raise AssertionError(f"{name(thing)}: {error.json_path}: {error.message}") from error
+
+
+def closed(schema: Any) -> Any:
+    """A structural schema that refuses fields it does not name."""
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: value for key, value in schema.items() if key != "properties"}
+    if "properties" in schema:
+        result["properties"] = {key: closed(value) for key, value in schema["properties"].items()}
+        if "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            result["additionalProperties"] = False
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            result[key] = closed(schema[key])
+    return result
+
+
+def check_sdk(thing: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through KServe's own models and back: a field that they do not know, or a wrong type, gets lost."""
+    for kind in dir(kubernetes.client):
+        # Its models refer to Kubernetes' by bare name but its client looks among its own only.
+        if kind.startswith("V") and not hasattr(kserve.models, kind):
+            monkeypatch.setattr(kserve.models, kind, getattr(kubernetes.client, kind), raising=False)
+
+    class Response:
+        data = json.dumps(thing)
+
+    client = kserve.ApiClient()
+    try:
+        model = client.deserialize(Response, SDK_KINDS[thing["kind"]])
+    except (ValueError, kserve.ApiException) as error:
+        raise AssertionError(f"{name(thing)}: {error}") from error
+    back = client.sanitize_for_serialization(model)
+    expected = copy.deepcopy(thing)
+    if thing["kind"] == "InferenceService" and "model" in thing["spec"]["predictor"]:
+        expected["spec"]["predictor"]["model"].setdefault("name", "")  # the SDK's default
+    assert back == expected, f"{name(thing)}: the KServe SDK loses or changes fields"
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Object]:
+    return build(OVERLAY)
+
+
+def custom() -> list[Object]:
+    """The custom resources of base, read without kubectl."""
+    files = [*BASE.glob("inference_services/*.yaml"), *BASE.glob("serving_runtimes/*.yaml")]
+    return [thing for path in sorted(files) for thing in yaml.safe_load_all(path.read_text())]
+
+
+def container(thing: Object) -> Object:
+    spec = thing["spec"]
+    found: Object = spec.get("transformer", spec)["containers"][0]
+    return found
+
+
+def test_every_core_object_is_valid(objects: list[Object]) -> None:
+    core = [thing for thing in objects if is_core(thing)]
+    assert {"Namespace", "ConfigMap", "Deployment", "Service"} <= {thing["kind"] for thing in core}
+    for thing in core:
+        check_core(thing)
+
+
+def test_every_custom_object_of_the_overlay_is_known_to_kserve(
+    objects: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [thing for thing in objects if not is_core(thing)]
+    assert sorted(map(name, found)) == sorted(map(name, custom()))
+    for thing in found:
+        check_sdk(thing, monkeypatch)
+
+
+def test_every_object_lies_in_the_namespace(objects: list[Object]) -> None:
+    assert {t["metadata"].get("namespace") for t in objects if t["kind"] != "Namespace"} == {"fraud"}
+
+
+@pytest.mark.parametrize("thing", custom(), ids=name)
+def test_custom_object_fits_its_definition(thing: Object) -> None:
+    check_crd(thing)
+
+
+@pytest.mark.parametrize("thing", custom(), ids=name)
+def test_custom_object_survives_the_kserve_sdk(thing: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_sdk(thing, monkeypatch)
+
+
+def test_policy_is_packed_into_a_config_map_with_a_stable_name(objects: list[Object]) -> None:
+    maps = [thing for thing in objects if thing["kind"] == "ConfigMap"]
+    assert [thing["metadata"]["name"] for thing in maps] == ["fraud-policy"]
+    packed = yaml.safe_load(maps[0]["data"]["threshold_settings.yaml"])
+    assert packed == yaml.safe_load((BASE / "policy" / "threshold_settings.yaml").read_text())
+
+
+def test_transformer_latency_budget_is_the_policys() -> None:
+    policy = yaml.safe_load((BASE / "policy" / "threshold_settings.yaml").read_text())
+    detector = next(t for t in custom() if name(t) == "InferenceService fraud-detector")
+    env = {e["name"]: e["value"] for e in container(detector)["env"]}
+    assert env["FRAUD_TRANSFORMER_LATENCY_BUDGET_MS"] == str(policy["latency_budget_ms"])
+
+
+def test_every_model_names_a_runtime_that_supports_it() -> None:
+    runtimes = {t["metadata"]["name"]: t["spec"] for t in custom() if t["kind"] == "ServingRuntime"}
+    models = [t["spec"]["predictor"]["model"] for t in custom() if t["kind"] == "InferenceService"]
+    assert len(models) == 3
+    for model in models:
+        formats = [f["name"] for f in runtimes[model["runtime"]]["supportedModelFormats"]]
+        assert model["modelFormat"]["name"] in formats
+
+
+def test_every_service_is_in_knative_mode_so_that_canaries_split() -> None:
+    for thing in custom():
+        if thing["kind"] == "InferenceService":
+            assert thing["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+
+
+@pytest.mark.parametrize("thing", [t for t in custom() if "containers" in str(t)], ids=name)
+def test_containers_run_unprivileged_with_probes_and_limits(thing: Object) -> None:
+    found = container(thing)
+    security = found["securityContext"]
+    assert security["runAsNonRoot"]
+    assert security["readOnlyRootFilesystem"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert found["resources"]["limits"].keys() == {"cpu", "memory"}
+    assert found["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    assert found["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+
+
+@pytest.mark.parametrize("thing", [t for t in custom() if "containers" in str(t)], ids=name)
+def test_command_names_a_module_of_this_repository(thing: Object) -> None:
+    python, flag, module = container(thing)["command"]
+    assert (python, flag) == ("python", "-m")
+    path = ROOT / module.replace(".", "/")
+    assert (path / "__main__.py").exists() or path.with_suffix(".py").exists(), module
+
+
+def broken(kind: str, change: Any) -> Object:
+    thing = copy.deepcopy(next(t for t in custom() if t["kind"] == kind))
+    change(thing)
+    return thing
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        broken("ServingRuntime", lambda t: container(t).update(comand=["python"])),
+        broken("InferenceService", lambda t: t["spec"]["predictor"].update(minReplicaz=1)),
+        broken("InferenceService", lambda t: t["spec"]["predictor"].update(minReplicas="one")),
+    ],
+    ids=["unknown container field", "unknown component field", "wrong type"],
+)
+def test_broken_custom_object_is_caught(thing: Object, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError, match=thing["metadata"]["name"]):
+        check_sdk(thing, monkeypatch)
+    with pytest.raises(AssertionError, match=thing["metadata"]["name"]):
+        check_crd(thing)
+
+
+def test_broken_core_object_is_caught() -> None:
+    thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fraud", "lables": {}}}
+    with pytest.raises(AssertionError, match="lables"):
+        check_core(thing)
+
+
+def test_broken_kustomization_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [absent.yaml]\n")
+    with pytest.raises(AssertionError, match="absent"):
+        build(tmp_path)

@@ -1,0 +1,176 @@
+"""Our bytes are Feast's bytes: the format module and the reader against the SDK on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+from feast import FeatureStore
+from feast.infra.online_stores.helpers import _mmh3, _redis_key
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import FloatList, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.batch_features import write_batch_features
+from feature_repo.errors import CorruptValue
+from feature_repo.event_batch import EventBatch
+from feature_repo.event_log import read_log
+from feature_repo.feast_format import (
+    decode_value,
+    encode_bytes_value,
+    encode_timestamp,
+    hash_field,
+    redis_key,
+)
+from feature_repo.materialize import materialize
+from feature_repo.online_reader import OnlineReader
+from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
+from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
+from feature_repo.streaming.rebuild import rebuild
+
+EMBEDDING_VERSION = "0123456789ab"
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), min_size=1, max_size=3))
+def test_keys_are_feasts(join_keys: dict[str, str]) -> None:
+    proto = EntityKey(
+        join_keys=list(join_keys), entity_values=[Value(string_val=value) for value in join_keys.values()]
+    )
+    assert redis_key("fraud", join_keys) == _redis_key("fraud", proto, 3)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_hash_fields_are_feasts(view: str, feature: str) -> None:
+    assert hash_field(view, feature) == _mmh3(f"{view}:{feature}")
+
+
+@given(st.binary(max_size=400), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.integers(0, 2**60))
+def test_values_are_protobufs(blob: bytes, whole: int, real: float, microseconds: int) -> None:
+    assert Value.FromString(encode_bytes_value(blob)).bytes_val == blob
+    assert decode_value(Value(bytes_val=blob).SerializeToString()) == blob
+    assert decode_value(Value(int64_val=whole).SerializeToString()) == whole
+    assert decode_value(Value(double_val=real).SerializeToString()) == real
+    stamp = Timestamp.FromString(encode_timestamp(microseconds))
+    assert stamp.seconds * 1_000_000 + stamp.nanos // 1000 == microseconds
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
+def test_float_lists_are_protobufs(numbers: list[float]) -> None:
+    value = decode_value(Value(float_list_val=FloatList(val=numbers)).SerializeToString())
+    assert isinstance(value, np.ndarray)
+    np.testing.assert_array_equal(value, np.array(numbers, np.float32))
+
+
+@pytest.mark.parametrize("bad", [b"\x0a\xff", b"\x0a", b"\x82\x01\x05\x0a", b"\x9a\x06\x00"])
+def test_corrupt_values_are_refused(bad: bytes) -> None:
+    with pytest.raises(CorruptValue):
+        decode_value(bad)
+
+
+@pytest.fixture(scope="module")
+def offline(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Feature files of the small log, and embeddings of its riders."""
+    out = tmp_path_factory.mktemp("offline")
+    log = read_log(small_log)
+    write_batch_features(log, out)
+    rng = np.random.default_rng(0)
+    for kind in KIND_LETTERS:
+        ids = sorted(i for i in set(log.column(f"{kind}_id").to_pylist()) if i)
+        vectors = rng.normal(size=(len(ids), EMBEDDING_DIM)).astype(np.float32)
+        table = pa.table(
+            {
+                f"{kind}_id": ids,
+                "embedding": list(vectors),
+                "event_timestamp": pa.array([datetime(2026, 1, 13, tzinfo=UTC)] * len(ids), pa.timestamp("us", "UTC")),
+            }
+        )
+        target = out / "embeddings" / EMBEDDING_VERSION / f"{kind}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, target)
+    return out
+
+
+def test_the_reader_returns_what_feast_returns(small_log: Path, offline: Path, redis_url: str, tmp_path: Path) -> None:
+    settings = FeatureSettings(redis_url=redis_url, registry=tmp_path / "registry.db", offline=offline)
+    with redis.Redis.from_url(redis_url) as client:
+        rebuild(small_log, client, "fraud")
+    materialize(settings, datetime(2026, 1, 13, tzinfo=UTC))
+    log = read_log(small_log)
+    batch = EventBatch.from_arrow(log.slice(len(log) - 200, 200))
+
+    async def ours() -> tuple[object, object]:
+        reader = OnlineReader(redis_url, timeout_s=5)
+        read = await reader.read(batch)
+        parsed = [parse_pseudonym(i) for i in batch["rider_id"]]
+        ids, keys = np.array([h for _, h in parsed], np.uint64), np.array([k for k, _ in parsed])
+        found = await reader.embeddings(EMBEDDING_VERSION, np.zeros(len(ids), int), ids, keys, EMBEDDING_DIM)
+        await reader.close()
+        return read, found
+
+    read, (embeddings, known) = asyncio.run(ours())  # type: ignore[misc]
+    store = FeatureStore(config=settings.repo_config())
+    theirs = store.get_online_features(
+        features=[
+            "rider_profile:rider_first_seen_us",
+            "rider_profile:rider_lifetime_trips",
+            "city_profile:city_fare_per_km",
+            "rider_neighbours:rider_neighbours_blob",
+            f"rider_embedding_{EMBEDDING_VERSION}:embedding",
+        ],
+        entity_rows=[{"rider_id": r, "city": c} for r, c in zip(batch["rider_id"], batch["city"], strict=True)],
+    ).to_dict()
+    assert known.all()
+    np.testing.assert_array_equal(embeddings, np.array(theirs["embedding"], np.float32))
+    trips = [t or 0 for t in theirs["rider_lifetime_trips"]]
+    np.testing.assert_array_equal(read.features["rider_lifetime_trips"], trips)
+    assert max(trips) > 0
+    first = pd.Series(theirs["rider_first_seen_us"], dtype="Int64").fillna(-1).to_numpy(np.int64)
+    tenure = np.where(first >= 0, np.maximum(batch["event_timestamp"] - first, 0) / 86_400e6, 0.0)
+    np.testing.assert_allclose(read.features["rider_tenure_days"], tenure, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(read.norms.fare_per_km, theirs["city_fare_per_km"])
+    for row, blob in enumerate(theirs["rider_neighbours_blob"]):
+        n = read.interaction_counts[row, 0]
+        assert read.interactions[row, 0, :n].tobytes() == blob
+
+
+def test_a_store_that_is_down_gives_nan_and_no_neighbours() -> None:
+    from simulators.local_services import free_port
+
+    async def read() -> object:
+        reader = OnlineReader(f"redis://127.0.0.1:{free_port()}", timeout_s=0.2)
+        rows = [{"event_id": "e", "event_type": "account_changed", "event_timestamp": 1, "rider_id": "r1-" + "0" * 16}]
+        result = await reader.read(EventBatch.from_rows([{**rows[0], "device_id": "v1-" + "0" * 16, "city": "tehran"}]))
+        await reader.close()
+        return result
+
+    result = asyncio.run(read())
+    assert not result.available  # type: ignore[attr-defined]
+    assert all(np.isnan(v).all() for v in result.features.values())  # type: ignore[attr-defined]
+
+
+def test_an_idle_entity_window_empties(small_log: Path, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        rebuild(small_log, client, "fraud")
+    log = read_log(small_log)
+    last = EventBatch.from_arrow(log.slice(len(log) - 1, 1))
+    later = dict(last.columns)
+    later["event_timestamp"] = last["event_timestamp"] + int(timedelta(days=31).total_seconds() * 1e6)
+
+    async def requests() -> list[float]:
+        reader = OnlineReader(redis_url, timeout_s=5)
+        reads = [await reader.read(b) for b in (last, EventBatch(later, last.present))]
+        await reader.close()
+        return [float(r.features["rider_requests_30d"][0]) for r in reads]
+
+    now, after = asyncio.run(requests())
+    assert now > 0
+    assert after == 0

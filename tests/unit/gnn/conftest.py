@@ -1,0 +1,73 @@
+"""A small company's event log and a network trained on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from components.train_gnn.bundle import fit_calibration, write_bundle
+from components.train_gnn.entity_graph import EntityLog
+from components.train_gnn.logic import GnnSettings, TrainedGnn, train
+from components.train_gnn.replay import score_events
+from feature_repo.event_log import read_log
+from feature_repo.ingestion import ingest_files
+from feature_repo.pseudonyms import Pseudonymiser
+from inference_services.bundle import Bundle
+from simulators.ride_hailing import read_truth
+
+
+@pytest.fixture(scope="session")
+def gnn_settings() -> GnnSettings:
+    return GnnSettings(epochs=2, hidden=16, negatives_share=0.5)
+
+
+@pytest.fixture(scope="session")
+def event_log(small_world: Path, tmp_path_factory: pytest.TempPathFactory, pseudonymiser: Pseudonymiser) -> Path:
+    log = tmp_path_factory.mktemp("gnn") / "log"
+    ingest_files(small_world / "events", log, pseudonymiser)
+    return log
+
+
+@pytest.fixture(scope="session")
+def events(event_log: Path) -> pa.Table:
+    return read_log(event_log)
+
+
+@pytest.fixture(scope="session")
+def labels(events: pa.Table, small_world: Path) -> pd.DataFrame:
+    """The truth as labels: what is tested is the replay, not how labels mature."""
+    log = EntityLog.read(events)
+    fraud = set(read_truth(small_world).to_pandas().query("is_fraud").event_id)
+    day = log.arrival_day - log.arrival_day.min()
+    return pd.DataFrame(
+        {
+            "event_id": log.event_id,
+            "y": [float(e in fraud) for e in log.event_id],
+            "split": ["train" if d < 7 else "valid" if d < 9 else "calibrate" for d in day],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(events: pa.Table, labels: pd.DataFrame, gnn_settings: GnnSettings) -> TrainedGnn:
+    return train(EntityLog.read(events), labels, gnn_settings)
+
+
+@pytest.fixture(scope="session")
+def scores(events: pa.Table, trained: TrainedGnn) -> pd.Series:
+    return score_events(trained.network, events)
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    trained: TrainedGnn,
+    scores: pd.Series,
+    labels: pd.DataFrame,
+    gnn_settings: GnnSettings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle") / "gnn"
+    return write_bundle(folder, trained, fit_calibration(scores, labels), gnn_settings, "0" * 64)

@@ -1,0 +1,104 @@
+"""What a score may depend on, and what it may not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
+from components.train_gnn.logic import GnnSettings, TrainedGnn, train
+from components.train_gnn.replay import embed_snapshot, score_events
+from feature_repo.pseudonyms import format_pseudonym
+
+
+def _with(table: pa.Table, name: str, rows: np.ndarray, value: object) -> pa.Table:
+    """The table with `value` in a column's rows, where they had a value."""
+    old = table.column(name)
+    chosen = pc.and_(pa.array(rows), old.combine_chunks().is_valid())
+    new = pc.if_else(chosen, pa.scalar(value, old.type), old)
+    return table.set_column(table.column_names.index(name), name, new)
+
+
+@pytest.fixture(scope="module")
+def middle(events: pa.Table) -> int:
+    """An event in the middle of a middle day: the day's snapshot lies before it, and half of the day after it."""
+    return len(events) * 5 // 8
+
+
+def test_later_events_change_no_earlier_score(
+    events: pa.Table, trained: TrainedGnn, scores: pd.Series, middle: int
+) -> None:
+    later = np.arange(len(events)) > middle
+    changed = events
+    for kind in ("rider", "driver", "device"):
+        changed = _with(changed, f"{kind}_id", later, format_pseudonym(kind, 1, 99))
+    changed = _with(changed, "amount", later, 1)
+    after = score_events(trained.network, changed)
+    seen = set(events.column("event_id").to_pylist()[: middle + 1])
+    earlier = scores.index.isin(seen)
+    np.testing.assert_allclose(after[scores.index][earlier], scores[earlier], rtol=0, atol=1e-5)
+    assert (abs(after[scores.index][~earlier] - scores[~earlier]) > 1e-3).any()
+
+
+def test_an_event_s_score_follows_what_its_entities_did_before(
+    events: pa.Table, trained: TrainedGnn, scores: pd.Series
+) -> None:
+    """The opposite of the test above: the graph is used, so cutting the past away must show."""
+    log = EntityLog.read(events)
+    start = int(np.searchsorted(log.arrival_day, log.arrival_day.max() - 1))
+    alone = score_events(trained.network, events.slice(start))
+    assert (abs(alone - scores[alone.index]) > 1e-3).mean() > 0.5
+
+
+def test_a_days_events_do_not_reach_the_days_snapshot(events: pa.Table) -> None:
+    log = EntityLog.read(events)
+    day = int(log.arrival_day.max()) - 2
+    before = EntityLog.read(events.slice(0, int(np.searchsorted(log.arrival_day, day))))
+    now, then = log.snapshot(day * DAY_US, 30), before.snapshot(day * DAY_US, 30)
+    np.testing.assert_array_equal(log.pseudonym[now.nodes], before.pseudonym[then.nodes])
+    np.testing.assert_array_equal(now.x, then.x)
+    np.testing.assert_array_equal(now.edge_index, then.edge_index)
+
+
+def test_the_snapshot_counts_pairs_and_events_of_its_window(events: pa.Table) -> None:
+    log = EntityLog.read(events)
+    as_of = int(log.arrival_day.max()) * DAY_US
+    snapshot = log.snapshot(as_of, 3)
+    frame = events.to_pandas()
+    micros = pd.Timestamp(as_of, unit="us", tz="UTC")
+    frame = frame[(frame.ingested_at < micros) & (frame.event_timestamp >= micros - pd.Timedelta(days=3))]
+    driver = frame.driver_id.value_counts().index[0]
+    row = snapshot.x[list(log.pseudonym[snapshot.nodes]).index(driver)]
+    of_driver = frame[frame.driver_id == driver]
+    value = dict(zip(NODE_FEATURES, row, strict=True))
+    assert value["is_driver"] == 1
+    assert np.expm1(value["log_distinct_rider"]) == pytest.approx(of_driver.rider_id.nunique(), rel=1e-5)
+    completed = (of_driver.event_type == "trip_completed").sum()
+    assert np.expm1(value["log_trip_completed"]) == pytest.approx(completed, rel=1e-5)
+
+
+def test_an_entity_never_seen_before_has_a_finite_score(events: pa.Table, trained: TrainedGnn) -> None:
+    last = np.arange(len(events)) == len(events) - 1
+    changed = events
+    for number, kind in enumerate(("rider", "driver", "device", "payment_instrument")):
+        changed = _with(changed, f"{kind}_id", last, format_pseudonym(kind, 1, number + 1))
+    changed = _with(changed, "event_type", last, "trip_requested")
+    event = changed.column("event_id")[-1].as_py()
+    assert np.isfinite(score_events(trained.network, changed)[event])
+    days = np.unique(EntityLog.read(changed).arrival_day)
+    names, _ = embed_snapshot(trained.network, changed, int(days[-1]) * DAY_US)["rider"]
+    assert format_pseudonym("rider", 1, 1) not in names
+
+
+def test_equal_seeds_give_equal_weights(
+    events: pa.Table, labels: pd.DataFrame, gnn_settings: GnnSettings, trained: TrainedGnn
+) -> None:
+    log = EntityLog.read(events)
+    again = train(log, labels, gnn_settings).network.state_dict()
+    other = train(log, labels, gnn_settings.model_copy(update={"seed": 8})).network.state_dict()
+    weights = trained.network.state_dict()
+    assert all(again[name].equal(weights[name]) for name in weights)
+    assert not all(other[name].equal(weights[name]) for name in weights)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from inference_services.bundle import write_manifest
+from inference_services.errors import BadSettings, BundleError
+from inference_services.transformer.fusion import UNKNOWN, Fusion, decide
+from inference_services.transformer.settings import TransformerSettings
+
+CONTENT: dict[str, Any] = {
+    "pairs": [{"lightgbm": "a" * 12, "gnn": None, "mask": "full", "weights": [1, None], "intercept": 0}],
+    "thresholds": {t: {"review": 0.2, "block": 0.7} for t in SCORED_EVENT_TYPES},
+}
+
+
+def load(folder: Path, content: object) -> Fusion:
+    (folder / "fusion.json").write_text(json.dumps(content))
+    write_manifest(folder, "fraud-fusion", {})
+    return Fusion.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("probability", "decision"),
+    [(0.0, "allow"), (0.1999, "allow"), (0.2, "review"), (0.6999, "review"), (0.7, "block"), (UNKNOWN, "review")],
+)
+def test_thresholds_are_inclusive_and_unknown_is_reviewed(probability: float, decision: str, tmp_path: Path):
+    fusion = load(tmp_path, CONTENT)
+    found = decide(fusion.thresholds, np.array(["refund_claimed"], object), np.array([probability]))
+    assert found.tolist() == [decision]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pairs": [{**CONTENT["pairs"][0], "mask": "half"}]},
+        {"pairs": [{**CONTENT["pairs"][0], "intercept": float("inf")}]},
+        {"pairs": [{**CONTENT["pairs"][0], "weights": [1]}]},
+        {"thresholds": {}},
+        {"thresholds": {t: {"review": 0.9, "block": 0.7} for t in SCORED_EVENT_TYPES}},
+    ],
+)
+def test_unusable_table_is_refused(changes: dict[str, Any], tmp_path: Path):
+    with pytest.raises(BundleError, match=r"fusion\.json"):
+        load(tmp_path, {**CONTENT, **changes})
+
+
+def test_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("FRAUD_TRANSFORMER_REDIS_URL", raising=False)
+    with pytest.raises(BadSettings, match="FRAUD_TRANSFORMER_REDIS_URL"):
+        TransformerSettings.read()
+
+
+def test_fusion_address_must_be_a_folder_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name, value in {"REDIS_URL": "redis://x", "GNN_URL": "http://x", "SPOOL_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"FRAUD_TRANSFORMER_{name}", value)
+    monkeypatch.setenv("FRAUD_TRANSFORMER_FUSION_URI", (tmp_path / "a b").as_uri())
+    assert TransformerSettings.read().fusion_folder == tmp_path / "a b"
+    monkeypatch.setenv("FRAUD_TRANSFORMER_FUSION_URI", "s3://bucket/fusion")
+    with pytest.raises(BadSettings, match="file:///"):
+        _ = TransformerSettings.read().fusion_folder

@@ -1,0 +1,72 @@
+"""What a local run may delete, deploy and connect to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from feast.infra.online_stores.redis import RedisOnlineStore
+from feast.repo_config import load_repo_config
+from kubernetes.client import ApiException
+
+from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
+from pipelines import deploy
+from pipelines.errors import StepError
+from pipelines.workspace import Workspace
+from tests.conftest import ROOT
+
+
+def test_a_demo_empties_only_a_folder_of_its_own(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    with pytest.raises(StepError, match="not made by `fraud`"):
+        Workspace(tmp_path).reset()
+    assert precious.read_text() == "keep me"
+    home = Workspace(tmp_path / "home")
+    home.reset()
+    (home.root / "old").write_text("stale")
+    home.reset()
+    assert not (home.root / "old").exists()
+
+
+def test_a_fusion_bundle_must_know_every_pair_that_may_answer(tmp_path: Path) -> None:
+    (tmp_path / "fusion.json").write_text(json.dumps({"pairs": [{"lightgbm": "new", "gnn": "old"}]}))
+    deploy.check_fusion(tmp_path, [("new", "old")])
+    with pytest.raises(StepError, match="does not know LightGBM older with GNN old"):
+        deploy.check_fusion(tmp_path, [("new", "old"), ("older", "old")])
+
+
+def test_deploying_again_ends_a_canary() -> None:
+    class Api:
+        patched: Any = None
+
+        def create_namespaced_custom_object(self, *_: Any) -> None:
+            raise ApiException(status=409)
+
+        def patch_namespaced_custom_object(self, *arguments: Any) -> dict[str, Any]:
+            self.patched = arguments[-1]
+            return {}
+
+    api = Api()
+    deploy.apply(api, deploy.manifest(ROOT / "manifests" / "base", deploy.DETECTOR))
+    assert api.patched["spec"]["predictor"]["canaryTrafficPercent"] is None
+
+
+def test_feast_gets_the_whole_redis_address() -> None:
+    settings = FeatureSettings(redis_url="rediss://worker:se%2Fcret@redis.example:6380/2")
+    text = settings.repo_config().online_store.connection_string
+    nodes, options = RedisOnlineStore._parse_connection_string(text)
+    assert nodes == [{"host": "redis.example", "port": "6380"}]
+    assert options == {"db": 2, "username": "worker", "password": "se/cret", "ssl": True}
+
+
+def test_the_feast_command_has_the_same_store_as_our_code() -> None:
+    theirs = load_repo_config(ROOT / "feature_repo", ROOT / "feature_repo" / "feature_store.yaml")
+    ours = FeatureSettings().repo_config()
+    assert theirs.project == ours.project == FEAST_PROJECT
+    assert theirs.online_store == ours.online_store
+    assert theirs.online_store.key_ttl_seconds == KEY_TTL_SECONDS
+    registry = Path(theirs.registry if isinstance(theirs.registry, str) else theirs.registry.path)
+    assert (ROOT / "feature_repo" / registry).resolve() == (ROOT / FeatureSettings().registry).resolve()
