@@ -137,9 +137,9 @@ class EntityTiles:
 
     def add(self, timestamp_us: int, added: list[int], counterpart: int | None, now_us: int = 0) -> None:
         """Counts one event of the entity in its tile of every length that `now_us` has not outlived yet."""
-        seconds = timestamp_us // MICROSECONDS
+        seconds, now = timestamp_us // MICROSECONDS, now_us // MICROSECONDS
         for tile_s, keep in RETENTION_S.items():
-            if seconds < now_us // MICROSECONDS - keep:
+            if seconds // tile_s < (now - keep) // tile_s:
                 continue
             key = tile_s << 32 | seconds // tile_s
             tile = self.tiles.get(key)

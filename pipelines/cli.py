@@ -272,6 +272,7 @@ def replay(
     limit: Annotated[int | None, typer.Option(help="Only the first so many events.", min=1)] = None,
 ) -> None:
     """Send a day of events through the running detector and the worker, and print how well it decided."""
+    from feature_repo.event_log import log_days
     from pipelines.demo import judge
     from pipelines.errors import StepError
     from pipelines.replay import read_day
@@ -283,6 +284,8 @@ def replay(
         which = date.fromisoformat(day) if day else workspace.live_day()
     except ValueError:
         raise StepError(f"--day {day!r} is not a date: write it as 2026-02-17") from None
+    if which in log_days(workspace.event_log):
+        raise StepError(f"{which} is in the event log already, so its events would see themselves: give another --day")
     table = read_day(workspace.world / "events", which, limit)
     with bars.shown():
         done = asyncio.run(

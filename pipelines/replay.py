@@ -72,7 +72,8 @@ async def replay(
 ) -> Replayed:
     """Sends events to the detector, then to ingestion, a few at a time, and lets the worker catch up in between.
 
-    In lockstep, so that every event sees exactly the chunks before its own, and a second replay gives the same scores.
+    In lockstep, so that every event sees exactly the chunks before its own: on a store restored to the same log, a
+    replay gives the same scores. A day can be replayed once, for its events would see themselves the second time.
 
     Args:
         table: raw events in arrival order, with `sent_at`.
@@ -82,29 +83,32 @@ async def replay(
         progress: called with (events done, events in all).
 
     Raises:
-        StepError: the detector refused an event or cannot be reached, or no worker takes the events.
+        StepError: the detector refused an event or cannot be reached, no worker takes the events, or they were
+            published before.
     """
     batch = EventBatch.from_arrow(table)
-    screened = screen(batch, pseudonymise, table.column("sent_at").cast(pa.int64()).to_numpy())
-    refused = len(batch) - len(screened.kept)
     arrived = table.column("sent_at").cast(pa.int64()).to_numpy()
-    client = aioredis.Redis.from_url(redis_url)
-    publisher = Publisher(client, pseudonymise)
+    screened = screen(batch, pseudonymise, arrived)
+    is_scored = np.isin(screened.accepted["event_type"].astype(str), SCORED_EVENT_TYPES)
     rows: list[dict[str, Any]] = []
-    started = time.perf_counter()
-    async with httpx.AsyncClient(base_url=detector_url, timeout=10) as http:
-        for start in range(0, len(screened.kept), CHUNK):
-            chunk = np.arange(start, min(start + CHUNK, len(screened.kept)))
-            scored = chunk[np.isin(screened.accepted["event_type"][chunk].astype(str), SCORED_EVENT_TYPES)]
+    async with (
+        aioredis.Redis.from_url(redis_url) as client,
+        httpx.AsyncClient(base_url=detector_url, timeout=10) as http,
+    ):
+        publisher = Publisher(client, pseudonymise)
+        if await publisher.any_taken(screened.accepted["event_id"].tolist()):
+            raise StepError("events of this day were already published: replay another day, or restart `fraud serve`")
+        started = time.perf_counter()
+        for start in range(0, len(batch), CHUNK):
+            chunk = np.arange(start, min(start + CHUNK, len(batch)))
+            scored = np.flatnonzero(np.isin(screened.kept, chunk) & is_scored)
             rows += [await score_one(http, screened.accepted.take(np.array([i]))) for i in scored]
-            given = screened.kept[chunk]
-            await publisher.publish(batch.take(given), arrived[given])
+            await publisher.publish(batch.take(chunk), arrived[chunk])
             await _wait_for_worker(client)
             if progress:
-                progress(int(chunk[-1]) + 1, len(screened.kept))
-    wall = time.perf_counter() - started
-    await client.aclose()
-    return Replayed(pd.DataFrame(rows), len(screened.kept), refused, wall)
+                progress(int(chunk[-1]) + 1, len(batch))
+        wall = time.perf_counter() - started
+    return Replayed(pd.DataFrame(rows), len(screened.kept), len(batch) - len(screened.kept), wall)
 
 
 async def score_one(http: httpx.AsyncClient, event: EventBatch) -> dict[str, Any]:

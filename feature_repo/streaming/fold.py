@@ -109,6 +109,15 @@ class EntityState:
         self.sequence = record.stream_seq
         return True
 
+    def trim(self) -> int:
+        """Forgets tiles that the entity's latest event has outlived; returns when that was, microseconds.
+
+        The clock is the entity's own, so that the same events leave the same bytes whenever they are folded.
+        """
+        latest = max((tile[0] for tile in self.tiles.tiles.values()), default=0)
+        self.tiles.trim(latest)
+        return latest
+
 
 def state_key(project: str, kind: str, keys: tuple[str, ...]) -> bytes:
     """The Redis key of an entity's hash."""
@@ -146,9 +155,7 @@ def read_state(kind: str, values: list[bytes | None]) -> EntityState:
 
 def write_state(state: EntityState) -> Mapping[bytes, bytes]:
     """The hash fields of an entity's state, to be written in one HSET so that it is never half-applied."""
-    latest = max((tile[0] for tile in state.tiles.tiles.values()), default=0)
-    state.tiles.trim(latest)
-    kind, stamp = state.kind, encode_timestamp(latest)
+    kind, stamp = state.kind, encode_timestamp(state.trim())
     fields = {
         _sequence_field(kind): str(state.sequence).encode(),
         hash_field(f"{kind}_tiles", f"{kind}_tiles_blob"): encode_bytes_value(encode(state.tiles)),

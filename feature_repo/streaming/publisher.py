@@ -90,6 +90,10 @@ class Publisher:
             await self._script(keys=keys, args=given)
         return screened.refused
 
+    async def any_taken(self, event_ids: list[str]) -> bool:
+        """Whether an event with one of these ids was taken in the last days."""
+        return bool(event_ids) and bool(await self._redis.exists(*(f"{_SEEN_PREFIX}{i}" for i in event_ids)))
+
 
 def owners(event: dict[str, Any]) -> Iterable[tuple[str, int]]:
     """The entity kinds of an event and the partition that owns each entity."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from feature_repo.errors import MissingData
 from feature_repo.event_batch import EventBatch
@@ -15,8 +14,10 @@ from feature_repo.event_log import read_log
 from feature_repo.settings import KEY_TTL_SECONDS
 from feature_repo.streaming.fold import EntityState, records, state_key, write_state
 from feature_repo.streaming.publisher import SEQUENCE_KEY
+from feature_repo.tiles import ACTIVITY_KINDS
 
 _CHUNK = 20_000
+Entity = tuple[str, tuple[str, ...]]
 
 
 def rebuild(log: Path, redis: Any, project: str, progress: Callable[[int, int], None] | None = None) -> int:
@@ -39,16 +40,17 @@ def rebuild(log: Path, redis: Any, project: str, progress: Callable[[int, int], 
             "Redis already holds numbered events, and a rebuild restores an empty Redis: empty it, or give another one"
         )
     table = read_log(log)
-    now = int(pc.max(table.column("ingested_at").cast(pa.int64())).as_py())
-    states: dict[tuple[str, tuple[str, ...]], EntityState] = {}
+    # The trimming clock of an entity is its own latest event: knowing it beforehand spares most of the tiles.
+    latest = {kind: _latest_events(table, kind) for kind in ACTIVITY_KINDS}
+    states: dict[Entity, EntityState] = {}
     for start in range(0, len(table), _CHUNK):
         part = table.slice(start, _CHUNK)
         for record in records(EventBatch.from_arrow(part), part.column("stream_seq").to_numpy()):
-            identity = (record.kind, record.keys)
+            identity: Entity = (record.kind, record.keys)
             state = states.get(identity)
             if state is None:
                 state = states[identity] = EntityState.new(record.kind)
-            state.apply(record, now)
+            state.apply(record, latest[record.kind][record.keys])
         if progress:
             progress(start + len(part), len(table) + len(states))
     pipeline = redis.pipeline(transaction=False)
@@ -63,3 +65,13 @@ def rebuild(log: Path, redis: Any, project: str, progress: Callable[[int, int], 
     last = int(table.column("stream_seq")[-1].as_py())
     redis.set(SEQUENCE_KEY, last)
     return last
+
+
+def _latest_events(table: pa.Table, kind: str) -> dict[tuple[str, ...], int]:
+    """When each entity of a kind acted last, microseconds."""
+    names = list(ACTIVITY_KINDS[kind].id_fields)
+    acts = table.select([*names, "event_timestamp"]).drop_null()
+    acts = acts.set_column(len(names), "at", acts["event_timestamp"].cast(pa.int64()))
+    grouped = acts.group_by(names).aggregate([("at", "max")])
+    keys = zip(*(grouped[name].to_pylist() for name in names), strict=True)
+    return dict(zip(keys, grouped["at_max"].to_pylist(), strict=True))

@@ -41,6 +41,20 @@ def v2_request(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"id": uuid4().hex, "inputs": inputs}
 
 
+def _decision(entry: tuple[bytes, dict[bytes, bytes]]) -> dict[str, Any] | None:
+    """Reads a stream entry; None, said in the log, when it is not a decision."""
+    entry_id, fields = entry
+    try:
+        found = orjson.loads(fields[FIELD.encode()])
+        usable = isinstance(found["degraded"], str) and isinstance(found["features"], dict)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        usable = False
+    if not usable:
+        log.warning("entry %s of %s is not a decision: left out", entry_id.decode(), STREAM)
+        return None
+    return dict(found)
+
+
 class Bridge:
     """Reads the decision stream and posts to the drift detector until cancelled.
 
@@ -85,8 +99,7 @@ class Bridge:
         if not answer:
             return 0
         entries = answer[0][1]
-        decisions = [orjson.loads(fields[FIELD.encode()]) for _, fields in entries]
-        complete = [d for d in decisions if "store" not in d["degraded"].split(",")]
+        complete = [d for d in map(_decision, entries) if d and "store" not in d["degraded"].split(",")]
         if complete:
             await self._post(orjson.dumps(v2_request(complete)))
         await self._redis.set(POSITION, entries[-1][0])

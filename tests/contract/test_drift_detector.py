@@ -135,6 +135,19 @@ async def test_bridge_carries_decisions_once_and_leaves_out_store_outages(drift:
     assert after == before + 40
 
 
+async def test_bridge_passes_over_what_is_not_a_decision(drift: Service, redis_url: str):
+    damaged = [b"{", b"7", b"{}", b'{"degraded": null, "features": {}}', b'{"degraded": "", "features": 1}']
+    settings = BridgeSettings(redis_url=redis_url, target_url=drift.url, batch=30)
+    async with aioredis.Redis.from_url(redis_url) as client, httpx.AsyncClient() as http:
+        await client.xadd(STREAM, {"other": "field"})
+        for content in (*damaged, decision(1)):
+            await client.xadd(STREAM, {FIELD: content})
+        before = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
+        assert await Bridge(settings, http, client).step() == 7
+        after = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
+    assert after == before + 1
+
+
 async def test_bridge_retries_and_then_gives_up_a_batch(redis_url: str):
     calls = []
 

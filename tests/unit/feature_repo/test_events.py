@@ -7,6 +7,8 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import orjson
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,10 +88,28 @@ def test_pseudonyms_hide_ids_and_depend_on_the_key() -> None:
 def test_a_bad_event_is_kept_as_a_dead_letter_and_harms_no_other(
     events: list[dict[str, Any]], pseudonymiser: Pseudonymiser
 ) -> None:
-    bad = {**events[1], "city": "?" * 200}
-    screened = screen(EventBatch.from_rows([events[0], bad, events[2]]), pseudonymiser)
+    batch = EventBatch.from_rows([events[0], {**events[1], "city": "?" * 200}, events[2]])
+    screened = screen(batch, pseudonymiser, batch["event_timestamp"])
     assert screened.kept.tolist() == [0, 2]
     assert {e.row for e in screened.refused} == {1}
+
+
+def test_ingested_files_with_bad_events_keep_them_in_a_dead_letter_file(
+    small_world: Path, pseudonymiser: Pseudonymiser, tmp_path: Path
+) -> None:
+    day = world_days(small_world)[0]
+    table = read_events(small_world, day)
+    cities = table.column("city").to_pylist()
+    cities[5], cities[7] = "NOWHERE", ""
+    folder = tmp_path / "events" / f"day={day}"
+    folder.mkdir(parents=True)
+    pq.write_table(table.set_column(table.schema.get_field_index("city"), "city", [cities]), folder / "events.parquet")
+    taken = ingest_files(tmp_path / "events", tmp_path / "log", pseudonymiser)
+    assert taken == len(table) - 2 == len(read_log(tmp_path / "log"))
+    letters = [orjson.loads(line) for line in (tmp_path / "log" / "dead_letters.jsonl").read_bytes().splitlines()]
+    ids = table.column("event_id").to_pylist()
+    assert {letter["event"]["event_id"] for letter in letters} == {ids[5], ids[7]}
+    assert all(letter["reasons"][0].startswith("city ") for letter in letters)
 
 
 def test_ingestion_numbers_events_in_arrival_order(small_log: Path) -> None:

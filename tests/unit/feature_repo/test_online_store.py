@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.batch_features import write_batch_features
+from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
@@ -36,6 +37,7 @@ from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
 from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
 from feature_repo.streaming.rebuild import rebuild
+from feature_repo.tiles import decode
 
 EMBEDDING_VERSION = "0123456789ab"
 
@@ -140,6 +142,34 @@ def test_the_reader_returns_what_feast_returns(small_log: Path, offline: Path, r
     for row, blob in enumerate(theirs["rider_neighbours_blob"]):
         n = read.interaction_counts[row, 0]
         assert read.interactions[row, 0, :n].tobytes() == blob
+
+
+def test_feast_reads_the_tiles_that_the_worker_writes_and_knows_a_stranger(
+    small_log: Path, offline: Path, redis_url: str, tmp_path: Path
+) -> None:
+    settings = FeatureSettings(redis_url=redis_url, registry=tmp_path / "registry.db", offline=offline)
+    with redis.Redis.from_url(redis_url) as client:
+        rebuild(small_log, client, "fraud")
+    store = FeatureStore(config=settings.repo_config())
+    store.apply(definitions(offline))
+    log = read_log(small_log)
+    rider, driver = next(
+        pair
+        for pair in zip(log.column("rider_id").to_pylist(), log.column("driver_id").to_pylist(), strict=True)
+        if all(pair)
+    )
+    stranger = "r1-" + "0" * 16
+    answer = store.get_online_features(
+        features=["rider_tiles:rider_tiles_blob", "pair_tiles:pair_tiles_blob"],
+        entity_rows=[{"rider_id": rider, "driver_id": driver}, {"rider_id": stranger, "driver_id": driver}],
+    ).to_dict()
+    (known, unknown), (pair, no_pair) = answer["rider_tiles_blob"], answer["pair_tiles_blob"]
+    events = sum(r == rider for r in log.column("rider_id").to_pylist())
+    requests = decode(known).tiles
+    assert 0 < sum(tile[1] for key, tile in requests.items() if key >> 32 == 86_400) <= events
+    assert decode(pair).tiles
+    assert unknown is None
+    assert no_pair is None
 
 
 def test_a_store_that_is_down_gives_nan_and_no_neighbours() -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import redis
 import redis.asyncio as aioredis
 
 from feature_repo.datasets import snapshot
@@ -21,7 +22,8 @@ from feature_repo.feature_names import ACTIVITY_FEATURES
 from feature_repo.graph_features import neighbour_history
 from feature_repo.historical import training_frame
 from feature_repo.online_reader import OnlineReader
-from feature_repo.streaming.publisher import owners
+from feature_repo.streaming.publisher import SEQUENCE_KEY, owners
+from feature_repo.streaming.rebuild import rebuild
 from feature_repo.streaming.worker import Worker
 
 LIVE_EVENTS = 600
@@ -108,6 +110,28 @@ def test_a_redelivered_record_is_applied_once(small_log: Path, redis_url: str) -
     once, twice = asyncio.run(run(1)), asyncio.run(run(2))
     assert len(once) > 100
     assert once == twice
+
+
+def test_a_rebuild_restores_what_the_worker_wrote(small_log: Path, redis_url: str) -> None:
+    log = read_log(small_log)
+
+    async def live() -> dict[bytes, dict[bytes, bytes]]:
+        client = aioredis.Redis.from_url(redis_url)
+        worker = Worker(client, None)
+        for start in range(0, len(log), 500):
+            for partition, records in entries(log.slice(start, 500)).items():
+                await worker.apply(partition, records)
+        state = {key: await client.hgetall(key) for key in await client.keys("*")}
+        await client.flushall()
+        await client.aclose()
+        return state
+
+    written = asyncio.run(live())
+    with redis.Redis.from_url(redis_url) as client:
+        assert rebuild(small_log, client, "fraud") == log.column("stream_seq")[-1].as_py()
+        restored = {key: client.hgetall(key) for key in client.keys("*") if key != SEQUENCE_KEY.encode()}
+    assert len(written) > 1000
+    assert restored == written
 
 
 def test_the_log_has_late_events(small_log: Path) -> None:

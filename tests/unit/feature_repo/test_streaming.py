@@ -139,7 +139,7 @@ async def test_an_event_by_a_wrong_clock_is_refused_and_harms_no_tile(
     refused = await publish(
         client, pseudonymiser, change(1), change(2, event_timestamp=NOW_US + minutes * 60_000_000), change(3)
     )
-    assert [(e.row, e.field) for e in refused] == [(1, "event_timestamp")]
+    assert {(e.row, e.field) for e in refused} == {(1, "event_timestamp")}
     async with at_work(Worker(client, None)):
         await until_caught_up(client, STREAMS[1:])
     assert await changes_of(client, pseudonymiser) == 2
