@@ -18,37 +18,41 @@
 # `FRAUD_HOME` names another folder than `.local/demo`.
 
 # %%
+import json
 import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import yaml
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from components.build_training_set.logic import SplitSettings, build
-from feature_repo.datasets import list_datasets
+from feature_repo.datasets import Dataset
 from feature_repo.feature_names import MODEL_FEATURES
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from inference_services.policy_settings import ThresholdSettings
 
 root = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "manifests").is_dir())
 home = Path(os.environ.get("FRAUD_HOME", root / ".local" / "demo"))
-datasets = list_datasets(home / "datasets")
+runs = sorted((home / "pipeline").glob("*/arguments.json"), key=lambda p: p.stat().st_mtime)
 bundles = sorted((home / "bundles" / "fraud-lightgbm").glob("*"), key=lambda p: int(p.name.split("-")[0]))
-if not datasets or not bundles:
+if not runs or not bundles:
     raise SystemExit(f"nothing trained in {home}: run `make demo` first")
 
 # %% [markdown]
 # ## The training set
 #
 # Every scored event with the features that it had *when it arrived*: Feast's point-in-time join on DuckDB. `y` is 1 for
-# labelled fraud, 0 for what is known or old enough to be honest, and missing where nobody knows yet.
+# labelled fraud, 0 for what is known or old enough to be honest, and missing where nobody knows yet. Dataset, policy and
+# splits are those of the newest pipeline run.
 
 # %%
-policy_file = os.environ.get("FRAUD_POLICY", root / "manifests" / "base" / "policy" / "threshold_settings.yaml")
-policy = ThresholdSettings.read(Path(policy_file))
-dataset = datasets[-1]
-frame = build(dataset, home / "notebook" / dataset.sha12, policy.label_maturation_days, SplitSettings())
+run = json.loads(runs[-1].read_text())
+policy = ThresholdSettings.model_validate(yaml.safe_load(run["policy"]))
+dataset = Dataset.open(Path(run["dataset_path"]))
+splits = SplitSettings(**run["splits"])
+frame = build(dataset, home / "notebook" / dataset.sha12, policy.label_maturation_days, splits)
 print(f"dataset {dataset.sha12}: {len(frame):,} scored events, {len(MODEL_FEATURES)} features")
 frame.groupby("split", sort=False)["y"].agg(events="size", known="count", fraud="sum")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from components.mlflow_client import mlflow_client
 from components.register_model.logic import MODELS
 from pipelines.errors import RegistryError
-from pipelines.tracking import MlflowException, connect
+from pipelines.tracking import MlflowException
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class ModelVersion:
 
 def list_versions(tracking_uri: str, name: str | None = None) -> list[ModelVersion]:
     """All versions of one model, or of all, in order of model and version."""
-    client = connect(tracking_uri)
+    client = mlflow_client(tracking_uri)
     chosen = MODELS if name is None else (name,)
     found = []
     for model in chosen:
@@ -53,7 +54,7 @@ def get(tracking_uri: str, name: str, alias: str) -> ModelVersion:
     Raises:
         RegistryError: no version has the alias, or it was not published.
     """
-    client = connect(tracking_uri)
+    client = mlflow_client(tracking_uri)
     try:
         found = client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
@@ -73,7 +74,7 @@ def promote(tracking_uri: str) -> list[ModelVersion]:
         RegistryError: a model has no challenger.
     """
     challengers = [get(tracking_uri, name, "challenger") for name in MODELS]
-    client = connect(tracking_uri)
+    client = mlflow_client(tracking_uri)
     for version in challengers:
         client.set_registered_model_alias(version.name, "champion", str(version.version))
     for version in challengers:

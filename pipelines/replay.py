@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,18 +17,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import redis.asyncio as aioredis
+from numpy.typing import NDArray
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.ingestion import screen
-from feature_repo.pseudonyms import Pseudonymiser
+from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
 from feature_repo.streaming.publisher import LOG_STREAM, PARTITIONS, Publisher, partition_stream
 from feature_repo.streaming.worker import caught_up
 from pipelines.errors import StepError
 from pipelines.v2_events import outputs, request_body
 
-# A few seconds of a real day: what a worker may lag.
-CHUNK = 8
+# The most events that the worker is given at once.
+CHUNK = 16
 _STREAMS = [partition_stream(p) for p in range(PARTITIONS)]
 _WORKER_TIMEOUT_S = 30.0
 
@@ -72,8 +73,9 @@ async def replay(
 ) -> Replayed:
     """Sends events to the detector, then to ingestion, a few at a time, and lets the worker catch up in between.
 
-    In lockstep, so that every event sees exactly the chunks before its own: on a store restored to the same log, a
-    replay gives the same scores. A day can be replayed once, for its events would see themselves the second time.
+    In lockstep: events that go together share no entity, so every event sees exactly those before it, as in training,
+    and on a store restored to the same log a replay gives the same scores. A day can be replayed once, for its events
+    would see themselves the second time.
 
     Args:
         table: raw events in arrival order, with `sent_at`.
@@ -99,8 +101,7 @@ async def replay(
         if await publisher.any_taken(screened.accepted["event_id"].tolist()):
             raise StepError("events of this day were already published: replay another day, or restart `fraud serve`")
         started = time.perf_counter()
-        for start in range(0, len(batch), CHUNK):
-            chunk = np.arange(start, min(start + CHUNK, len(batch)))
+        for chunk in strangers(batch, CHUNK):
             scored = np.flatnonzero(np.isin(screened.kept, chunk) & is_scored)
             rows += [await score_one(http, screened.accepted.take(np.array([i]))) for i in scored]
             await publisher.publish(batch.take(chunk), arrived[chunk])
@@ -109,6 +110,20 @@ async def replay(
                 progress(int(chunk[-1]) + 1, len(batch))
         wall = time.perf_counter() - started
     return Replayed(pd.DataFrame(rows), len(screened.kept), len(batch) - len(screened.kept), wall)
+
+
+def strangers(batch: EventBatch, most: int) -> Iterator[NDArray[np.int64]]:
+    """Cuts a batch into runs of at most `most` events in order, no two of a run with an entity in common."""
+    ids = [f"{kind}_id" for kind in ENTITY_KINDS]
+    start, seen = 0, set[tuple[str, str]]()
+    for row in range(len(batch)):
+        mine = {(name, str(batch[name][row])) for name in ids if batch.present[name][row]}
+        if row - start == most or seen & mine:
+            yield np.arange(start, row)
+            start, seen = row, set()
+        seen |= mine
+    if start < len(batch):
+        yield np.arange(start, len(batch))
 
 
 async def score_one(http: httpx.AsyncClient, event: EventBatch) -> dict[str, Any]:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Read when MLflow loads. A library may not report on our runs to others.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Printing is the command line's.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-__all__ = ["MlflowException", "connect", "flat_params", "log_file", "open_run", "run_metrics"]
+from components.mlflow_client import mlflow_client
+
+__all__ = ["MlflowException", "flat_params", "log_file", "open_run", "run_metrics"]
 
 EXPERIMENT = "fraud-training"
-
-
-def connect(tracking_uri: str) -> MlflowClient:
-    """A client of the tracking server and the registry behind it."""
-    return MlflowClient(tracking_uri)
 
 
 @contextmanager
@@ -36,7 +26,7 @@ def open_run(tracking_uri: str, name: str, tags: Mapping[str, str], params: Mapp
         tags: for example team, purpose, dataset_version.
         params: flat parameters.
     """
-    client = connect(tracking_uri)
+    client = mlflow_client(tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     run_id: str = client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id
@@ -53,12 +43,12 @@ def open_run(tracking_uri: str, name: str, tags: Mapping[str, str], params: Mapp
 def log_file(tracking_uri: str, run_id: str, path: Path) -> None:
     """Keeps a file with the run, when there is one."""
     if path.exists():
-        connect(tracking_uri).log_artifact(run_id, str(path))
+        mlflow_client(tracking_uri).log_artifact(run_id, str(path))
 
 
 def run_metrics(tracking_uri: str, run_id: str) -> dict[str, float]:
     """The metrics of a run by name."""
-    return dict(sorted(connect(tracking_uri).get_run(run_id).data.metrics.items()))
+    return dict(sorted(mlflow_client(tracking_uri).get_run(run_id).data.metrics.items()))
 
 
 def flat_params(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -35,12 +35,12 @@ def evaluate(
 
     import pandas as pd
     import yaml
-    from mlflow import MlflowClient
     from mlflow.entities import Metric
 
     from components.evaluate.logic import evaluate as measure
     from components.evaluate.logic import flat_metrics
     from components.evaluate.plot import write_plot
+    from components.mlflow_client import mlflow_client
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.fusion import Thresholds
 
@@ -52,7 +52,7 @@ def evaluate(
     write_plot(table, list(found["pairs"]), Path(plot.path))
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
-    client = MlflowClient(tracking_uri)
+    client = mlflow_client(tracking_uri)
     now = int(time.time() * 1000)
     client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in flat_metrics(found).items()])
     with tempfile.TemporaryDirectory() as folder:

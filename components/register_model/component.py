@@ -32,12 +32,11 @@ def register_model(
     """
     from pathlib import Path
 
-    from mlflow import MlflowClient
-
+    from components.mlflow_client import mlflow_client
     from components.register_model.logic import MODELS, register_all
 
     folders = {name: Path(given.path) for name, given in zip(MODELS, (lightgbm, gnn, fusion), strict=True)}
-    client = MlflowClient(tracking_uri)
+    client = mlflow_client(tracking_uri)
     return register_all(
         client, run_id, folders, bundle_root=Path(bundle_root), dataset_version=dataset_sha256[:12], alias=alias
     )

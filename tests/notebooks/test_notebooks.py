@@ -14,11 +14,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_runs_and_draws(
-    path: Path, company: Company, quick_policy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_notebook_runs_and_draws(path: Path, company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUD_HOME", str(company.workspace.root))
-    monkeypatch.setenv("FRAUD_POLICY", str(quick_policy))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = jupytext.read(path)
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}).execute()

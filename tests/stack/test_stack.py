@@ -30,6 +30,7 @@ from feature_repo.ingestion import with_pseudonyms
 from inference_services.calibration import FULL, read_calibrations, sigmoid
 from inference_services.gnn_predictor.network import load_network
 from pipelines import deploy, replay
+from pipelines.errors import StepError
 from pipelines.local_stack import Stack
 from pipelines.steps import registered
 from pipelines.v2_events import outputs, request_body
@@ -186,19 +187,24 @@ def test_not_json_is_a_client_error(stack: Stack, events: EventBatch) -> None:
 
 @pytest.fixture(scope="module")
 def replayed(stack: Stack, company: Company) -> pd.DataFrame:
-    """The decisions of the live day's first events, replayed one at a time, with what they saw."""
+    """The decisions of the live day's first events, as `fraud replay` sends them, with what they saw."""
     with redis.Redis.from_url(stack.redis_url) as client:
         client.delete("fraud:decisions")
         table = replay.read_day(company.workspace.world / "events", company.workspace.live_day(), 250)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(replay, "CHUNK", 1)
-            pseudonymise = company.workspace.pseudonymiser()
-            done = asyncio.run(replay.replay(table, stack.detector_url, stack.redis_url, pseudonymise))
+        pseudonymise = company.workspace.pseudonymiser()
+        done = asyncio.run(replay.replay(table, stack.detector_url, stack.redis_url, pseudonymise))
         records = [orjson.loads(fields[b"decision"]) for _, fields in client.xrange("fraud:decisions")]
     assert done.refused == 0
     assert len(done.decisions) > 150
     assert [r["event_id"] for r in records] == done.decisions["event_id"].tolist()
     return pd.DataFrame(records)
+
+
+def test_a_day_is_replayed_once(stack: Stack, replayed: pd.DataFrame, company: Company) -> None:
+    table = replay.read_day(company.workspace.world / "events", company.workspace.live_day(), 250)
+    assert len(replayed) > 0
+    with pytest.raises(StepError, match="were already published"):
+        asyncio.run(replay.replay(table, stack.detector_url, stack.redis_url, company.workspace.pseudonymiser()))
 
 
 @pytest.fixture(scope="module")
