@@ -54,7 +54,7 @@ notebooks: env ## write the text notebooks as .ipynb, with their outputs
 	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done
 
 lock: env ## recompile requirements/*.txt from pyproject.toml
-	$(BIN)/pip-compile $(LOCK) --extra dev --allow-unsafe --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra dev --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
 	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
 LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -44,8 +44,8 @@ if not runs or not bundles:
 # ## The training set
 #
 # Every scored event with the features that it had *when it arrived*: Feast's point-in-time join on DuckDB. `y` is 1 for
-# labelled fraud, 0 for what is known or old enough to be honest, and missing where nobody knows yet. Dataset, policy and
-# splits are those of the newest pipeline run.
+# labelled fraud, 0 for what is known or old enough to be honest, and missing where nobody knows yet. Dataset, policy
+# and splits are those of the newest pipeline run.
 
 # %%
 run = json.loads(runs[-1].read_text())

@@ -1,10 +1,8 @@
-"""The transformer: degradation with a fake store and fake predictors at the transport seam; then as a process."""
+"""The transformer: degradation with a fake store and fake predictors at the transport seam."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,6 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-import redis
-from kserve import InferInput, InferRequest
 
 from feature_repo.errors import StoreUnavailable
 from feature_repo.event_batch import EventBatch
@@ -23,46 +19,10 @@ from feature_repo.graph_features import INTERACTION
 from feature_repo.online_reader import StoreRead
 from feature_repo.request_features import CityNorms
 from feature_repo.settings import EMBEDDING_DIM
-from inference_services.bundle import Bundle, write_manifest
 from inference_services.transformer.decider import Decider
-from inference_services.transformer.decisions import STREAM
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
-from tests.contract.conftest import Service, StartService
-
-L1, L2, G1, G2 = "a" * 12, "b" * 12, "c" * 12, "d" * 12
-NAME = "fraud-detector"
-PAYMENT = {
-    "event_id": "e1",
-    "event_type": "payment_authorized",
-    "event_timestamp": 1_770_000_000_000_000,
-    "rider_id": "r1-00000000000000aa",
-    "device_id": "v1-00000000000000bb",
-    "payment_instrument_id": "p1-00000000000000cc",
-    "city": "tehran",
-    "trip_id": "t1",
-    "amount": 250_000,
-    "payment_method": "card",
-    "attempt": 1,
-}
-
-
-def write_fusion(folder: Path, lightgbm: str = L1) -> Bundle:
-    def pair(lgb: str | None, gnn: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
-        return {"lightgbm": lgb, "gnn": gnn, "mask": mask, "weights": weights, "intercept": b}
-
-    pairs = [
-        pair(lightgbm, G1, "full", [0.6, 0.5], 0.1),
-        pair(lightgbm, None, "full", [1.0, 0.0], 0.0),
-        pair(lightgbm, None, "no_store", [0.9, 0.0], -0.3),
-        pair(None, G1, "full", [0.0, 1.0], 0.0),
-    ]
-    kinds = ("trip_requested", "trip_completed", "payment_authorized", "promo_redeemed", "refund_claimed")
-    limits = {kind: {"review": 0.3, "block": 0.8} for kind in (*kinds, "account_changed")}
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"pairs": pairs, "thresholds": limits, "policy_sha256": "0" * 64, "lightgbm": lightgbm, "gnn": G1}
-    (folder / "fusion.json").write_text(json.dumps(content))
-    return write_manifest(folder, "fraud-fusion", {})
+from tests.contract.fusion_bundle import G1, G2, L1, L2, NAME, PAYMENT, write_fusion
 
 
 class FakeStore:
@@ -288,151 +248,3 @@ def test_graph_model_gets_the_event_subgraph(decide: DecideOne):
     assert sent[f"endpoint_embedding_{G1}"]["shape"] == [3, EMBEDDING_DIM]
     assert sent[f"neighbour_known_{G1}"]["data"] == [1.0, 1.0]
     assert sent["event_features"]["shape"][0] == 1
-
-
-def tensors_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    names = sorted({name for event in events for name in event})
-    result = []
-    for name in names:
-        values = [event.get(name) for event in events]
-        sample = next(v for v in values if v is not None)
-        datatype = "BYTES" if isinstance(sample, str) else "BOOL" if isinstance(sample, bool) else "INT64"
-        datatype = "FP64" if isinstance(sample, float) else datatype
-        absent = {"BYTES": "", "INT64": 0, "BOOL": False, "FP64": None}[datatype]
-        data = [absent if v is None else v for v in values]
-        result.append({"name": name, "datatype": datatype, "shape": [len(data)], "data": data})
-        if datatype in {"INT64", "BOOL"} and None in values:
-            mask = [v is not None for v in values]
-            result.append({"name": f"{name}_present", "datatype": "BOOL", "shape": [len(data)], "data": mask})
-    return result
-
-
-@pytest.fixture(scope="module")
-def transformer(
-    start_service: StartService,
-    predictor: Service,
-    lightgbm_bundle: Bundle,
-    redis_server: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Any:
-    work = tmp_path_factory.mktemp("transformer")
-    write_fusion(work / "fusion", lightgbm_bundle.sha12)
-    env = {
-        "FRAUD_TRANSFORMER_REDIS_URL": redis_server.url,
-        "FRAUD_TRANSFORMER_FUSION_URI": (work / "fusion").as_uri(),
-        "FRAUD_TRANSFORMER_GNN_URL": "http://127.0.0.1:9",
-        "FRAUD_TRANSFORMER_SPOOL_DIR": str(work / "spool"),
-        "FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": "5000",
-        "K_REVISION": "fraud-detector-00002",
-    }
-    host = f"--predictor_host=127.0.0.1:{predictor.http_port}"
-    return start_service("inference_services.transformer", NAME, host, env=env)
-
-
-def post(service: Any, inputs: list[dict[str, Any]]) -> httpx.Response:
-    return httpx.post(f"{service.url}/v2/models/{NAME}/infer", json={"inputs": inputs}, timeout=30)
-
-
-def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
-    trip = {
-        "event_id": "e2",
-        "event_type": "trip_completed",
-        "event_timestamp": PAYMENT["event_timestamp"],
-        "rider_id": PAYMENT["rider_id"],
-        "driver_id": "d1-00000000000000dd",
-        "device_id": PAYMENT["device_id"],
-        "city": "tehran",
-        "trip_id": "t2",
-    }
-    from feature_repo.event_schemas import CATALOGUE
-
-    samples = {"string": "card", "integer": 5, "number": 35.5, "boolean": True}
-    for name in CATALOGUE.required["trip_completed"] - trip.keys():
-        trip[name] = samples[CATALOGUE.fields[name].json_type]
-    events = [{**PAYMENT, "event_id": f"pay-{i}"} if i % 2 else {**trip, "event_id": f"trip-{i}"} for i in range(40)]
-    response = post(transformer, tensors_of(events))
-    assert response.status_code == 200, response.text
-    outputs = {o["name"]: o["data"] for o in response.json()["outputs"]}
-    assert all(len(values) == 40 for values in outputs.values())
-    assert set(outputs["degraded"]) == {"gnn"}
-    assert set(outputs["gnn_probability"]) == {-1.0}
-    assert all(0 <= p <= 1 for p in outputs["fraud_probability"])
-    with redis.Redis.from_url(redis_server.url) as client:
-        records = wait_for_records(client, {event["event_id"] for event in events})
-    by_id = dict(zip((event["event_id"] for event in events), outputs["fraud_probability"], strict=True))
-    assert {r["event_id"]: r["fraud_probability"] for r in records} == by_id
-    assert {r["revision"] for r in records} == {"fraud-detector-00002"}
-    metrics = httpx.get(f"{transformer.url}/metrics").text
-    assert 'fraud_degraded_total{missing="gnn"} 40.0' in metrics
-
-
-def wait_for_records(client: Any, ids: set[str]) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        records = [orjson.loads(fields[b"decision"]) for _, fields in client.xrange(STREAM)]
-        mine = [r for r in records if r.get("event_id") in ids]
-        if {r["event_id"] for r in mine} == ids:
-            return mine
-        time.sleep(0.05)
-    raise AssertionError("the decisions did not reach the stream")
-
-
-def changed(**changes: Any) -> list[dict[str, Any]]:
-    return tensors_of([{k: v for k, v in {**PAYMENT, **changes}.items() if v is not None}])
-
-
-BAD = {
-    "missing field": (changed(amount=None), "row 0: field 'amount' is required for payment_authorized"),
-    "field of another type": (changed(promo_code="X"), "row 0: field 'promo_code' does not belong"),
-    "unscored type": (changed(event_type="trip_cancelled"), "row 0: field"),
-    "unknown type": (changed(event_type="teleported"), "row 0: field 'event_type' must be one of"),
-    "raw id": (changed(rider_id="09121234567"), "row 0: field 'rider_id' is not a pseudonym"),
-    "id of another kind": (changed(rider_id="d1-00000000000000dd"), "row 0: field 'rider_id' is not a pseudonym"),
-    "out of range": (changed(amount=-1), "row 0: field 'amount' must be between"),
-    "wrong datatype": (changed(amount=2.5), "field 'amount' must have datatype INT64"),
-    "unknown field": (changed(shoe_size=44), "field 'shoe_size' is not an event field"),
-    "mask without its field": (
-        [*changed(), {"name": "surge_present", "datatype": "BOOL", "shape": [1], "data": [True]}],
-        "field 'surge_present' is not an event field",
-    ),
-    "unequal lengths": (
-        [*changed(), {"name": "surge", "datatype": "FP64", "shape": [2], "data": [1.0, 1.0]}],
-        "field 'surge' has 2 rows",
-    ),
-    "empty batch": ([{"name": "event_id", "datatype": "BYTES", "shape": [0], "data": []}], "is empty"),
-    "too many rows": (tensors_of([PAYMENT] * 1025), "has 1025 rows"),
-}
-
-
-@pytest.mark.parametrize("raw", ["+98 912 123 4567", "+989121234567", "۰۹۱۲۱۲۳۴۵۶۷"])
-@pytest.mark.parametrize("field", ["rider_id", "device_id", "payment_instrument_id"])
-def test_a_raw_phone_number_is_refused_without_being_repeated(field: str, raw: str, transformer: Any):
-    response = post(transformer, changed(**{field: raw}))
-    assert response.status_code == 400, response.text
-    assert repr(field) in response.json()["error"]
-    assert raw not in response.json()["error"]
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_invalid_event_is_400_and_names_field_and_row(case: str, transformer: Any):
-    inputs, message = BAD[case]
-    response = post(transformer, inputs)
-    assert response.status_code == 400, response.text
-    assert message in response.json()["error"]
-    assert "09121234567" not in response.text
-
-
-async def test_grpc_answers_too(transformer: Any):
-    from kserve import InferenceGRPCClient
-
-    inputs = []
-    for tensor in changed(event_id="by-grpc"):
-        dtype = {"BYTES": object, "INT64": np.int64, "FP64": np.float64}[tensor["datatype"]]
-        item = InferInput(tensor["name"], tensor["shape"], tensor["datatype"])
-        item.set_data_from_numpy(np.array(tensor["data"], dtype))
-        inputs.append(item)
-    client = InferenceGRPCClient(transformer.grpc, timeout=20)
-    answer = await client.infer(InferRequest(model_name=NAME, infer_inputs=inputs))
-    decision = answer.get_output_by_name("decision").as_numpy()
-    assert decision[0] in {b"allow", b"review", b"block"}
-    await client.close()
