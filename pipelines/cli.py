@@ -7,18 +7,16 @@ import json
 import os
 import signal
 import sys
-import traceback
 import warnings
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.cli_errors import exit_code
 from pipelines.progress import Bars
 from pipelines.workspace import Workspace
 
@@ -349,32 +347,12 @@ def _mlflow(workspace: Workspace) -> Any:
     return server()
 
 
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Errors that a user can cause: they end as one line. Imported late, so that `fraud --help` is quick."""
-    from mlflow.exceptions import MlflowException
-
-    from components.errors import ComponentError
-    from feature_repo.errors import FeatureRepoError
-    from inference_services.errors import ServingError
-    from pipelines.errors import PipelineError
+def _simulator_errors() -> tuple[type[Exception], ...]:
     from simulators.local_kserve.errors import LocalKServeError
     from simulators.local_services import LocalServiceError
     from simulators.ride_hailing import SimulationError
 
-    return (
-        FeatureRepoError,
-        ComponentError,
-        ServingError,
-        PipelineError,
-        MlflowException,
-        SimulationError,
-        LocalServiceError,
-        LocalKServeError,
-    )
-
-
-def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"fraud: {text}", style="red", markup=False)
+    return SimulationError, LocalServiceError, LocalKServeError
 
 
 def main() -> None:
@@ -385,22 +363,7 @@ def main() -> None:
     # A polite kill ends everything that was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = 1
-    try:
-        app()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except _expected_errors() as error:
-        _complain(str(error))
-    except ValidationError as error:
-        first = error.errors()[0]
-        _complain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except RedisError as error:
-        _complain(f"Redis: {error}")
-    except OSError as error:
-        _complain(f"{error.strerror} ({error.filename})" if error.filename else str(error))
-    except BaseException:
-        traceback.print_exc()
+    code = exit_code(app, _simulator_errors)
     # DuckDB's binding reports its own types as leaks, forty lines, when Python shuts down: leave before that.
     sys.stdout.flush()
     sys.stderr.flush()
