@@ -31,7 +31,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 
-console = Console(highlight=False, soft_wrap=True)
+# Of this stream, whatever is put in its place while Feast prints.
+console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
 bars = Bars(console)
 
 Home = Annotated[Path, typer.Option("--home", help="Folder of this run's data, models and logs.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,11 +64,16 @@ def run_demo(settings: DemoSettings, parts: LocalParts, bars: Bars, console: Con
         with bars.shown():
             mlflow = parts.mlflow(workspace.mlflow)
             everything.callback(mlflow.stop)
-            _learn(workspace, mlflow.url, bars)
-            serving, candidate = (registered(mlflow.url, alias) for alias in ("champion", "challenger"))
+            _ingest(workspace, bars)
+            _train(workspace, "champion", mlflow.url, bars)
+            serving = registered(mlflow.url, "champion")
             services = local_stack.running(workspace, parts, serving, settings.drift_python, bars.bar)
-            stack = everything.enter_context(services)
-            rows = _serve(settings, stack, candidate, bars)
+            # As in a company: the champion's services come up and serve while the challenger trains.
+            with ThreadPoolExecutor(1) as aside:
+                coming = aside.submit(everything.enter_context, services)
+                _train(workspace, "challenger", mlflow.url, bars)
+                stack = coming.result()
+            rows = _serve(settings, stack, registered(mlflow.url, "challenger"), bars)
         where = mlflow.url if settings.keep else "`.venv/bin/fraud serve` starts it again"
         rows += [Row("MLflow UI", where), Row("whole run", time.monotonic() - started, "s")]
         write_report(PROJECT_ROOT / ".local" / "reports" / "demo.json", rows)
@@ -84,8 +90,8 @@ def judge(workspace: Workspace, done: Replayed) -> list[Row]:
     return judge_decisions(done.decisions, pd.DataFrame(truth), policy, done.wall_s)
 
 
-def _learn(workspace: Workspace, mlflow_url: str, bars: Bars) -> None:
-    """Ingests the history; trains the champion on what was known a week earlier, the challenger on all of it."""
+def _ingest(workspace: Workspace, bars: Bars) -> None:
+    """Takes in all days but the last, which is replayed."""
     days = len(log_days(workspace.world / "events"))
     ingest_files(
         workspace.world / "events",
@@ -94,10 +100,14 @@ def _learn(workspace: Workspace, mlflow_url: str, bars: Bars) -> None:
         days=days - 1,
         progress=bars.bar("ingested days"),
     )
+
+
+def _train(workspace: Workspace, alias: str, mlflow_url: str, bars: Bars) -> None:
+    """Trains the champion on what was known a week earlier, the challenger on everything."""
     today = log_days(workspace.event_log)[-1] + timedelta(days=1)
-    for alias, cutoff in (("champion", today - timedelta(days=7)), ("challenger", today)):
-        dataset = snapshot(workspace.event_log, workspace.label_log, workspace.datasets, cutoff)
-        train_on(workspace, dataset, alias, mlflow_url, bars.bar)
+    cutoff = today - timedelta(days=7) if alias == "champion" else today
+    dataset = snapshot(workspace.event_log, workspace.label_log, workspace.datasets, cutoff)
+    train_on(workspace, dataset, alias, mlflow_url, bars.bar)
 
 
 def _serve(settings: DemoSettings, stack: Stack, candidate: Any, bars: Bars) -> list[Row]:
