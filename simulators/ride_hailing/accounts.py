@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from simulators.ride_hailing.geography import DAY_S, Floats, Ints, leisure_times
+from simulators.ride_hailing.geography import DAY_S, Floats, Ints, Mask, leisure_times
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import chance
 from simulators.ride_hailing.settings import WorldSettings
@@ -25,6 +25,10 @@ class AccountChanges:
     change: Ints
     typology: Ints
     ring: Ints
+
+    def where(self, keep: Mask) -> AccountChanges:
+        """The changes chosen by the mask."""
+        return AccountChanges(*(getattr(self, f.name)[keep] for f in fields(AccountChanges)))
 
 
 def signups(people: Population, rider: Ints, device: Ints, typology: Ints, ring: Ints) -> AccountChanges:
@@ -52,8 +56,20 @@ def other_changes(settings: WorldSettings, people: Population, day: int) -> Acco
     rider = rng.choice(known, n)
     change = rng.choice(np.arange(1, 6), n, p=[0.15, 0.35, 0.25, 0.05, 0.2])
     for who in rider[change == _DEVICE]:
-        if people.spare_devices:
-            people.riders.device[who] = people.spare_devices.pop()
+        _new_phone(people, int(who), used=rng.random() < settings.resold_share)
     return AccountChanges(
         leisure_times(day, n, rng), rider, people.riders.device[rider], change, np.zeros(n, np.int64), np.full(n, -1)
     )
+
+
+def _new_phone(people: Population, who: int, *, used: bool) -> None:
+    """Gives a rider another phone, which somebody sold or which is new, and sells the old one."""
+    stock = people.used_devices if used and people.used_devices else people.spare_devices
+    if not stock:
+        return
+    riders = people.riders
+    old, riders.device[who] = int(riders.device[who]), stock.pop(0 if stock is people.used_devices else -1)
+    if riders.shared_device[who] == old:
+        riders.shared_device[who] = riders.device[who]
+    if not (riders.shared_device == old).any():
+        people.used_devices.append(old)

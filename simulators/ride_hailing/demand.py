@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from simulators.ride_hailing.calendar import Calendar
 from simulators.ride_hailing.geography import DAY_S, Ints, Mask, Place, at_local_hour, distance_m, leisure_times, move
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import NO_PROMO, WELCOME, Requests, chance, concat, pick_device, request
@@ -20,12 +21,12 @@ _COMMUTE_CHANCE = 0.5
 def honest_requests(settings: WorldSettings, people: Population, day: int) -> Requests:
     """All honest requests of UTC day `day`, in time order."""
     rng = settings.rng("demand", day)
-    weekday = (settings.first_day.weekday() + day) % 7
-    known = people.riders.signup_time < day * DAY_S
+    calendar = Calendar(settings)
+    known = (people.riders.signup_time < day * DAY_S) & (people.riders.churn_time > day * DAY_S)
     scale = _scale(settings, people)
     commuters = np.flatnonzero(known & people.riders.commuter)
-    likely = min(0.95, scale * _COMMUTE_CHANCE) * _WEEKDAY_COMMUTE[weekday]
-    outings = rng.poisson(people.riders.rate * known * scale * _WEEKDAY_LEISURE[weekday])
+    likely = min(0.95, scale * _COMMUTE_CHANCE) * calendar.commute(day)
+    outings = rng.poisson(people.riders.rate * known * scale * calendar.leisure(day))
     parts = [
         _commute(people, commuters[chance(likely, len(commuters), rng)], day, rng, to_work=True),
         _commute(people, commuters[chance(likely, len(commuters), rng)], day, rng, to_work=False),
@@ -41,18 +42,11 @@ def _scale(settings: WorldSettings, people: Population) -> float:
     """Brings the riders' own rates to the number of trips that the settings ask for."""
     riders = people.riders
     signed = np.isfinite(riders.signup_time)
-    lifetime = np.clip(1 - np.maximum(riders.signup_time, 0) / (settings.days * DAY_S), 0, 1)
+    end = settings.days * DAY_S
+    lifetime = np.clip((np.minimum(riders.churn_time, end) - np.maximum(riders.signup_time, 0)) / end, 0, 1)
     weight = np.where(signed, lifetime, 0.0)
     a_day = weight @ (riders.rate + riders.commuter * 2 * _COMMUTE_CHANCE * 0.8)
     return float(settings.events_per_day / _EVENTS_PER_TRIP / a_day)
-
-
-def _home(people: Population, rider: Ints, rng: np.random.Generator) -> Place:
-    return move(people.riders.home_lat[rider], people.riders.home_lon[rider], 60.0, rng)
-
-
-def _favourite(people: Population, rider: Ints, column: Ints, rng: np.random.Generator) -> Place:
-    return move(people.riders.place_lat[rider, column], people.riders.place_lon[rider, column], 90.0, rng)
 
 
 def _choose(condition: Mask, one: Place, other: Place) -> Place:
@@ -60,8 +54,8 @@ def _choose(condition: Mask, one: Place, other: Place) -> Place:
 
 
 def _commute(people: Population, rider: Ints, day: int, rng: np.random.Generator, *, to_work: bool) -> Requests:
-    home = _home(people, rider, rng)
-    work = _favourite(people, rider, np.zeros(len(rider), np.int64), rng)
+    home = people.home(rider, rng)
+    work = people.favourite(rider, np.zeros(len(rider), np.int64), rng)
     hour = (people.riders.leaves_at if to_work else people.riders.returns_at)[rider]
     time = at_local_hour(day, hour + rng.normal(0, 0.2, len(rider)))
     regular = np.where(chance(0.65, len(rider), rng), people.riders.regular_driver[rider], -1)
@@ -71,7 +65,7 @@ def _commute(people: Population, rider: Ints, day: int, rng: np.random.Generator
 
 def _outings(people: Population, rider: Ints, day: int, rng: np.random.Generator) -> Requests:
     n = len(rider)
-    home, away = _home(people, rider, rng), _favourite(people, rider, rng.integers(1, 4, n), rng)
+    home, away = people.home(rider, rng), people.favourite(rider, rng.integers(1, 4, n), rng)
     # A third of outings stay in the neighbourhood: short trips are common and prove nothing.
     near = move(*home, rng.uniform(600, 2200, n), rng)
     away = _choose(chance(0.33, n, rng), near, away)
@@ -90,7 +84,7 @@ def _first_rides(people: Population, day: int, rng: np.random.Generator) -> Requ
     desk = people.desk_devices[people.riders.city[rider], rng.integers(0, people.desk_devices.shape[1], n)]
     device = np.where(chance(0.2, n, rng), desk, pick_device(people, rider, rng))
     promo = np.where(chance(0.7, n, rng), WELCOME, NO_PROMO)
-    home, away = _home(people, rider, rng), _favourite(people, rider, rng.integers(1, 4, n), rng)
+    home, away = people.home(rider, rng), people.favourite(rider, rng.integers(1, 4, n), rng)
     return request(people, rng, rider, time, (home, away), device=device, promo=promo)
 
 
@@ -100,7 +94,7 @@ def _errands(people: Population, known: Ints, day: int, rng: np.random.Generator
     rider = np.full(n, rng.choice(known))
     start = at_local_hour(day, rng.uniform(8, 20, 1))
     time = start + np.cumsum(rng.uniform(900, 3000, n))
-    stop = _home(people, rider[:1], rng)
+    stop = people.home(rider[:1], rng)
     lat, lon = move(np.repeat(stop[0], n + 1), np.repeat(stop[1], n + 1), 1500.0, rng)
     drivers = people.drivers
     nearby = np.flatnonzero(drivers.city == people.riders.city[rider[0]])

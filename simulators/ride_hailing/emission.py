@@ -15,7 +15,7 @@ from simulators.ride_hailing.geography import Floats, Ints, Mask
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import PAYMENT_METHODS, PROMO_CODES
 from simulators.ride_hailing.settings import TYPOLOGIES, WorldSettings
-from simulators.ride_hailing.trips import CANCELLED_BY, Trips
+from simulators.ride_hailing.trips import CANCELLED_BY, CLAIM, OUTCOME, PAYMENT, REFUND_REASONS, REQUEST, Trips
 
 _ARROW = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
 _TIME = pa.timestamp("us", "UTC")
@@ -26,8 +26,6 @@ EVENT_SCHEMA = pa.schema(
 # What the writer takes off before anything is published.
 TRUTH_FIELDS = ("typology", "ring_id")
 _FULL_SCHEMA = pa.schema([*EVENT_SCHEMA, *((name, pa.string()) for name in TRUTH_FIELDS)])
-_REFUND_REASONS = ("overcharged", "trip_not_taken", "item_lost", "driver_behaviour", "other")
-_REFUND_SHARES = (0.4, 0.2, 0.1, 0.15, 0.15)
 _HONEST = (None, *TYPOLOGIES)
 
 Columns = dict[str, Any]
@@ -55,9 +53,9 @@ class Emitter:
             self._requested(trips, trip_ids),
             self._cancelled(trips, trip_ids),
             self._completed(trips, trip_ids),
-            self._paid(trips, trip_ids, rng),
+            *self._paid(trips, trip_ids, rng),
             self._promoted(trips, rng),
-            self._refunded(trips, trip_ids, rng),
+            self._refunded(trips, trip_ids),
             self._changed(changes),
         ]
         events = pa.concat_tables([_complete(t) for t in tables])
@@ -90,9 +88,10 @@ class Emitter:
             "ring_id": pa.array([f"ring-{r:04d}" if r >= 0 else None for r in ring], pa.string()),
         }
 
-    def _of_trip(self, event_type: str, trips: Trips, at: Floats, keep: Mask, *, request: bool = False) -> Columns:
+    def _of_trip(self, event_type: str, trips: Trips, at: Floats, keep: Mask, part: int) -> Columns:
         asked = trips.requests
-        typology, ring = (asked.typology, asked.ring) if request else (trips.typology, trips.ring)
+        typology = trips.marks[:, part]
+        ring = np.where(typology > 0, trips.ring, -1)
         columns = self._envelope(
             event_type, at[keep], asked.rider[keep], asked.device[keep], typology=typology[keep], ring=ring[keep]
         )
@@ -111,7 +110,7 @@ class Emitter:
     def _requested(self, trips: Trips, ids: NDArray[Any]) -> Columns:
         every = np.ones(len(ids), np.bool_)
         return {
-            **self._of_trip("trip_requested", trips, trips.requests.time, every, request=True),
+            **self._of_trip("trip_requested", trips, trips.requests.time, every, REQUEST),
             **self._route(trips, every),
             "trip_id": ids,
             "distance_m": _whole(trips.distance_m),
@@ -124,7 +123,7 @@ class Emitter:
     def _cancelled(self, trips: Trips, ids: NDArray[Any]) -> Columns:
         keep = ~trips.completed
         return {
-            **self._of_trip("trip_cancelled", trips, trips.requests.time + trips.seconds_to_cancel, keep),
+            **self._of_trip("trip_cancelled", trips, trips.requests.time + trips.seconds_to_cancel, keep, OUTCOME),
             "trip_id": ids[keep],
             "cancelled_by": _names(CANCELLED_BY, trips.cancelled_by[keep]),
             "seconds_to_cancel": _whole(trips.seconds_to_cancel[keep]),
@@ -133,7 +132,7 @@ class Emitter:
     def _completed(self, trips: Trips, ids: NDArray[Any]) -> Columns:
         keep = trips.completed
         return {
-            **self._of_trip("trip_completed", trips, trips.ended, keep),
+            **self._of_trip("trip_completed", trips, trips.ended, keep, OUTCOME),
             **self._route(trips, keep),
             "trip_id": ids[keep],
             "distance_m": _whole(trips.billed_distance_m[keep]),
@@ -143,39 +142,41 @@ class Emitter:
             "gps_max_jump_m": np.round(trips.jump_m[keep], 1),
         }
 
-    def _paid(self, trips: Trips, ids: NDArray[Any], rng: np.random.Generator) -> Columns:
-        keep = trips.completed & (trips.requests.instrument >= 0)
+    def _paid(self, trips: Trips, ids: NDArray[Any], rng: np.random.Generator) -> list[Columns]:
+        """The charge at the trip's end, and those repeated hours later where the bill stayed open."""
+        charged = trips.completed & (trips.requests.instrument >= 0)
         at = trips.ended + trips.attempt * rng.uniform(2, 40, len(ids))
+        rounds = []
+        for retry in range(int(trips.retries.max(initial=0)) + 1):
+            keep = charged & (trips.retries >= retry)
+            rounds.append(self._charge(trips, ids, at, trips.attempt + retry, keep))
+            at = at + rng.uniform(1800, 6 * 3600, len(ids))
+        return rounds
+
+    def _charge(self, trips: Trips, ids: NDArray[Any], at: Floats, attempt: Ints, keep: Mask) -> Columns:
         return {
-            **self._of_trip("payment_authorized", trips, at, keep),
+            **self._of_trip("payment_authorized", trips, at, keep, PAYMENT),
             "trip_id": ids[keep],
             "amount": _whole(trips.paid[keep]),
             "payment_method": _names(PAYMENT_METHODS, trips.requests.method[keep]),
-            "attempt": trips.attempt[keep],
+            "attempt": attempt[keep],
         }
 
     def _promoted(self, trips: Trips, rng: np.random.Generator) -> Columns:
         keep = trips.requests.promo > 0
         at = trips.requests.time - rng.uniform(5, 60, len(keep))
-        columns = self._of_trip("promo_redeemed", trips, at, keep, request=True)
+        columns = self._of_trip("promo_redeemed", trips, at, keep, REQUEST)
         del columns["driver_id"]  # nobody is matched yet
         codes = _names(PROMO_CODES, trips.requests.promo[keep])
         return {**columns, "promo_code": codes, "amount": _whole(trips.discount[keep])}
 
-    def _refunded(self, trips: Trips, ids: NDArray[Any], rng: np.random.Generator) -> Columns:
-        n = len(ids)
-        detour = trips.billed_distance_m > 1.3 * trips.distance_m
-        staged = trips.requests.typology > 0
-        keep = trips.completed & (rng.random(n) < np.where(staged, 0.2, np.where(detour, 0.12, 0.02)))
-        at = trips.ended + np.clip(rng.exponential(8 * 3600, n), 300, 40 * 3600)
-        share = np.where(rng.random(n) < 0.35, 1.0, rng.uniform(0.15, 0.9, n))
-        columns = self._of_trip("refund_claimed", trips, at, keep, request=True)
-        reasons = rng.choice(len(_REFUND_REASONS), n, p=_REFUND_SHARES)[keep]
+    def _refunded(self, trips: Trips, ids: NDArray[Any]) -> Columns:
+        keep = trips.completed & trips.claimed
         return {
-            **columns,
+            **self._of_trip("refund_claimed", trips, trips.ended + trips.claim_after_s, keep, CLAIM),
             "trip_id": ids[keep],
-            "amount": _whole(np.maximum(trips.paid * share, 1000.0)[keep]),
-            "reason": _names(_REFUND_REASONS, reasons),
+            "amount": _whole(np.maximum(trips.paid * trips.claim_share, 1000.0)[keep]),
+            "reason": _names(REFUND_REASONS, trips.claim_reason[keep]),
         }
 
     def _changed(self, changes: AccountChanges) -> Columns:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.ride_hailing.schedule import Schedule
 from simulators.ride_hailing.settings import CityName, WorldSettings
 
 Floats = NDArray[np.float64]
@@ -73,9 +74,11 @@ class Map:
 
 
 def _jams(settings: WorldSettings, code: int) -> tuple[Floats, Floats]:
-    """Starts and ends (seconds) of a city's jamming: an afternoon or so every fifth day."""
+    """Starts and ends (seconds) of a city's jamming: an afternoon or so on some days, and on those planned."""
     rng = settings.rng("jamming", code)
-    days = np.flatnonzero(rng.random(settings.days) < 0.2)
+    schedule = Schedule(settings)
+    planned = [schedule.jamming(settings.cities[code], day) for day in range(settings.days)]
+    days = np.flatnonzero((rng.random(settings.days) < settings.jamming_share) | np.array(planned))
     start = days * DAY_S + rng.uniform(2, 15, len(days)) * 3600
     return start, start + rng.uniform(2, 6, len(days)) * 3600
 

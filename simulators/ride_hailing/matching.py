@@ -28,6 +28,8 @@ def match_drivers(settings: WorldSettings, people: Population, requests: Request
     """
     rng = settings.rng("matching", day)
     drivers = people.drivers
+    swaps = rng.random(len(drivers.city)) < settings.shift_swap_share
+    drivers.shift_today = np.where(swaps, rng.permutation(drivers.shift_start), drivers.shift_start)
     works = rng.random(len(drivers.city)) < _WORKS_TODAY
     crews = [np.flatnonzero(works & (drivers.city == code)) for code in range(len(settings.cities))]
     matched = np.full(len(requests), -1)

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from simulators.ride_hailing.emission import EVENT_SCHEMA
 from simulators.ride_hailing.errors import SimulationError
+from simulators.ride_hailing.folders import MANIFEST, day_folder
 from simulators.ride_hailing.labels import LABEL_SCHEMA
-from simulators.ride_hailing.writer import MANIFEST, WorldSummary, day_folder
+from simulators.ride_hailing.snapshots import SNAPSHOT_TABLES
+from simulators.ride_hailing.writer import DECISION_SCHEMA, WorldSummary
 
 
 def read_world(world: Path) -> WorldSummary:
@@ -51,7 +53,7 @@ def read_events(world: Path, day: date) -> pa.Table:
 def read_labels(world: Path, day: date) -> pa.Table:
     """Labels observed on the UTC day, ordered by time; none on many days.
 
-    Labels go on arriving for nine days after the last event.
+    Labels go on arriving for `label_behaviour.LONGEST_DELAY_DAYS` after the last event.
 
     Raises:
         SimulationError: there is no finished world in the folder.
@@ -71,3 +73,30 @@ def read_truth(world: Path) -> pa.Table:
     """
     read_world(world)
     return pq.read_table(world / "truth" / "events.parquet", partitioning=None)
+
+
+def read_decisions(world: Path, day: date) -> pa.Table:
+    """event_id and decision (allow, review or block) of the day's events; none where the world had no policy.
+
+    Raises:
+        SimulationError: there is no finished world in the folder.
+    """
+    read_world(world)
+    path = day_folder(world, "decisions", day) / "decisions.parquet"
+    if not path.is_file():
+        return DECISION_SCHEMA.empty_table()
+    return pq.read_table(path, schema=DECISION_SCHEMA, partitioning=None)
+
+
+def read_snapshot(world: Path, day: date, name: str) -> pa.Table:
+    """One of SNAPSHOT_TABLES as the day begins; there is one for the first day and for the first of each month.
+
+    Raises:
+        SimulationError: there is no finished world in the folder, or no such picture in it.
+    """
+    read_world(world)
+    path = day_folder(world, "snapshots", day) / f"{name}.parquet"
+    if not path.is_file():
+        known = ", ".join(sorted(p.name.removeprefix("day=") for p in (world / "snapshots").iterdir()))
+        raise SimulationError(f"no picture of {name} on {day}: {', '.join(SNAPSHOT_TABLES)} of {known}")
+    return pq.read_table(path, partitioning=None)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulators.ride_hailing.geography import Floats, Ints, Map, Mask, distance_m, rush
+from simulators.ride_hailing.hard_negatives import Disruptions
 from simulators.ride_hailing.matching import match_drivers
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import REFERRAL, WELCOME, Requests
@@ -15,6 +16,9 @@ from simulators.ride_hailing.settings import WorldSettings
 
 CANCELLED_BY = ("rider", "driver", "system")
 NOT_CANCELLED, BY_SYSTEM = -1, 2
+REFUND_REASONS = ("overcharged", "trip_not_taken", "item_lost", "driver_behaviour", "other")
+REQUEST, OUTCOME, PAYMENT, CLAIM = range(4)  # columns of Trips.marks
+_REFUND_SHARES = (0.4, 0.2, 0.1, 0.15, 0.15)
 _ROAD_FACTOR = 1.32  # road length over straight line
 
 
@@ -30,7 +34,11 @@ class Trips:
         ended: when the trip was completed, seconds since the first midnight.
         billed_*: as billed, before the discount.
         discount: what the promotion takes off the bill, toman.
-        typology, ring: of the request, and of the completion (a driver can cheat on an honest request).
+        attempt: tries that the charge took; `retries`: further charges of a bill left open, hours later.
+        claimed: whether a refund is claimed; `claim_*`: how long after the end, which part of the bill, and why.
+        marks: typology codes of the request (and its promotion), the outcome, the payment and the claim, [n, 4]:
+            a driver can cheat on an honest request, and a rider on an honest drive.
+        ring: the ring behind whatever is marked, or -1.
     """
 
     requests: Requests
@@ -51,7 +59,12 @@ class Trips:
     end_accuracy_m: Floats
     jump_m: Floats
     attempt: Ints
-    typology: Ints
+    retries: Ints
+    claimed: Mask
+    claim_after_s: Floats
+    claim_share: Floats
+    claim_reason: Ints
+    marks: Ints
     ring: Ints
 
     @property
@@ -61,13 +74,25 @@ class Trips:
         return result
 
     @property
+    def honest(self) -> Mask:
+        """Which trips nobody has cheated on in any way."""
+        return np.asarray(self.typology == 0)
+
+    @property
+    def typology(self) -> Ints:
+        """Typology code of whoever cheated on each trip in any way, 0 where nobody did."""
+        result: Ints = self.marks.max(axis=1)
+        return result
+
+    @property
     def paid(self) -> Floats:
         """The bill less the discount, toman."""
         return np.maximum(self.billed_fare - self.discount, 0.0)
 
 
-def ride(settings: WorldSettings, places: Map, people: Population, requests: Requests, day: int) -> Trips:
+def ride(settings: WorldSettings, disruptions: Disruptions, people: Population, requests: Requests, day: int) -> Trips:
     """Plays n requests (in time order) of day `day` to their end."""
+    places = disruptions.places
     rng = settings.rng("trips", day)
     city = people.riders.city[requests.rider]
     distance, duration = _plan(places, city, requests, rng)
@@ -76,7 +101,9 @@ def ride(settings: WorldSettings, places: Map, people: Population, requests: Req
     driver = match_drivers(settings, people, requests, duration, day)
     cancelled_by, seconds = _cancellations(driver, rng)
     jammed = places.jammed(city, requests.time)
-    billed_distance, billed_duration = _drive(distance, duration, jammed, rng)
+    ends = (requests.pickup_lat, requests.pickup_lon), (requests.dropoff_lat, requests.dropoff_lon)
+    closed = disruptions.closed(day, city, ends)
+    billed_distance, billed_duration = _drive(distance, duration, jammed, closed, rng)
     accuracy, end_accuracy, jump = _gps(people, requests.device, driver, jammed, rng)
     billed = price(places, city, billed_distance, billed_duration, surge)
     # An ordinary bill is the quote; only a changed route (more than a fifth) is billed as driven.
@@ -99,8 +126,9 @@ def ride(settings: WorldSettings, places: Map, people: Population, requests: Req
         discount=_discount(requests.promo, fare, rng),
         end_accuracy_m=end_accuracy,
         jump_m=jump,
-        attempt=np.minimum(rng.geometric(0.93, len(requests)), 6),
-        typology=requests.typology.copy(),
+        **_charges(disruptions.outage(requests.time + billed_duration), rng),
+        **_claims(requests, billed_distance / distance, rng),
+        marks=np.repeat(requests.typology[:, None], 4, axis=1),
         ring=requests.ring.copy(),
     )
 
@@ -112,12 +140,40 @@ def price(places: Map, city: Ints, distance: Floats, duration: Floats, surge: Fl
     return result
 
 
-def change_completion(trips: Trips, index: Ints, **columns: Any) -> Trips:
+def change(trips: Trips, index: Ints, **columns: Any) -> Trips:
     """The trips with some columns replaced at `index`."""
     changed = {name: getattr(trips, name).copy() for name in columns}
     for name, values in columns.items():
         changed[name][index] = values
     return replace(trips, **changed)
+
+
+def mark(trips: Trips, index: Ints, code: int, ring: Any, *events: int) -> Trips:
+    """The trips with those at `index` marked as cheated on in these events (REQUEST, OUTCOME and so on)."""
+    marks = trips.marks.copy()
+    marks[index[:, None], list(events)] = code
+    return change(replace(trips, marks=marks), index, ring=ring)
+
+
+def _charges(outage: Mask, rng: np.random.Generator) -> dict[str, Any]:
+    """Tries that each charge takes, and charges repeated later: few, and many for everybody while banks are down."""
+    n = len(outage)
+    return {
+        "attempt": np.minimum(rng.geometric(np.where(outage, 0.4, 0.93)), 8),
+        "retries": np.where(rng.random(n) < np.where(outage, 0.35, 0.012), 1, 0),
+    }
+
+
+def _claims(requests: Requests, detour: Floats, rng: np.random.Generator) -> dict[str, Any]:
+    """Refund claims: one honest trip in fifty, one in eight after a detour, and some after staged trips."""
+    n = len(requests)
+    likely = np.select([requests.typology > 0, detour > 1.3], [0.06, 0.12], 0.02)
+    return {
+        "claimed": rng.random(n) < likely,
+        "claim_after_s": np.clip(rng.exponential(8 * 3600, n), 300, 40 * 3600),
+        "claim_share": np.where(rng.random(n) < 0.35, 1.0, rng.uniform(0.15, 0.9, n)),
+        "claim_reason": rng.choice(len(REFUND_REASONS), n, p=_REFUND_SHARES),
+    }
 
 
 def _plan(places: Map, city: Ints, requests: Requests, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -140,11 +196,13 @@ def _cancellations(driver: Ints, rng: np.random.Generator) -> tuple[Ints, Floats
     return who, np.clip(rng.lognormal(4.9, 0.8, n), 3, 3000)
 
 
-def _drive(distance: Floats, duration: Floats, jammed: Mask, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _drive(
+    distance: Floats, duration: Floats, jammed: Mask, closed: Mask, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
     n = len(distance)
     route = rng.lognormal(0.02, 0.07, n)
     # Closed roads, a second stop, a lost driver: honest detours, long as a cheat's.
-    detour = np.where(rng.random(n) < 0.08, rng.uniform(1.15, 1.9, n), 1.0)
+    detour = np.where(rng.random(n) < np.where(closed, 0.7, 0.07), rng.uniform(1.15, 1.9, n), 1.0)
     noise = np.where(jammed, rng.uniform(0.85, 1.5, n), 1.0)
     return distance * route * detour * noise, duration * route * detour * rng.lognormal(0.0, 0.18, n)
 

@@ -1,1 +1,1 @@
-"""Three ways to cheat; each file stages one, with people who are honest most of the time."""
+"""Ten ways to cheat; each file stages one, with people who are honest most of the time."""

@@ -1,4 +1,11 @@
-"""Rings of riders and drivers who stage short trips with each other for the incentive."""
+"""Rings of riders and drivers who stage short trips with each other for the incentive.
+
+Signals: the same riders and drivers again and again, bursts of short trips, phones and cards that are passed around.
+Honest look-alikes: commuters with a regular driver, families, an afternoon's errands.
+Base rate: assumed (a fifth of the fraud). Uber names collusion of riders and drivers among its frauds (Form S-1,
+2019, risk factors); Grab finds such rings in its graph (engineering.grab.com, "Graph for fraud detection", 2022).
+Label delay: audits, days (assumed).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulators.ride_hailing.abuse.rings import Span, active, incidents_per_day, ring_spans
+from simulators.ride_hailing.abuse.base import Scheme, Staged
+from simulators.ride_hailing.abuse.rings import Span, active
 from simulators.ride_hailing.geography import Floats, Ints, Map, at_local_hour, move
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import (
@@ -22,7 +30,7 @@ from simulators.ride_hailing.requests import (
 )
 from simulators.ride_hailing.settings import WorldSettings
 
-_CODE = 1  # index in TYPOLOGIES, plus one
+_SMALLEST, _LARGEST = 4, 40  # members of a ring, riders and drivers together
 
 
 @dataclass(frozen=True)
@@ -33,26 +41,39 @@ class _Ring:
     lat: float
     lon: float
 
+    @property
+    def size(self) -> int:
+        return len(self.riders) + len(self.drivers)
 
-class Collusion:
-    """Stages the collusive trips of a world."""
+
+class Collusion(Scheme):
+    """Stages the collusive trips of a world; a large ring stages more of them."""
+
+    typology = "collusion"
+    events_per_incident = 2.7
+    rings_at_4000_a_day = 5
 
     def __init__(self, settings: WorldSettings, places: Map, people: Population) -> None:
-        rng = settings.rng("collusion rings")
-        self._settings = settings
-        self._counts = incidents_per_day(settings, "collusion")
-        self._spans = ring_spans(settings, places, "collusion")
-        self._rings = [_recruit(span, settings, people, rng) for span in self._spans]
+        super().__init__(settings, places, people)
+        rng = self.rng("rings")
+        self.rings = [_recruit(span, settings, people, rng) for span in self.spans]
 
-    def requests(self, people: Population, day: int) -> list[Requests]:
-        """The day's staged requests: a burst of one ring, seldom of two."""
-        rng = self._settings.rng("collusion", day)
-        count = int(self._counts[day])
-        now = active(self._spans, day)
-        first = int(rng.binomial(count, 0.9))
-        return [
-            _burst(self._rings[int(rng.choice(now))], people, size, day, rng) for size in (first, count - first) if size
+    def stage(self, day: int) -> Staged:
+        """A burst of one ring, seldom of two."""
+        rng = self.rng("day", day)
+        count = int(self.counts[day])
+        now = [self.rings[k] for k in active(self.spans, day)]
+        weight = np.array([ring.size for ring in now], float)
+        largest_burst = max(1, round(3 * self.settings.events_per_day / 4000))
+        first = int(rng.binomial(min(count, largest_burst), 0.9)) if count > 1 else count
+        chosen = rng.choice(len(now), 2, p=weight / weight.sum())
+        sizes = (first, count - first)
+        bursts = [
+            _burst(now[k], self.people, size, day, rng, code=self.code)
+            for k, size in zip(chosen, sizes, strict=True)
+            if size
         ]
+        return Staged(requests=bursts)
 
 
 def _recruit(span: Span, settings: WorldSettings, people: Population, rng: np.random.Generator) -> _Ring:
@@ -62,12 +83,16 @@ def _recruit(span: Span, settings: WorldSettings, people: Population, rng: np.ra
     if len(local) == 0:
         local = np.arange(len(drivers.city))
     head = int(rng.choice(local))
-    crew = _nearest(drivers.zone_lat, drivers.zone_lon, local, head, 12)
+    crew = _nearest(drivers.zone_lat, drivers.zone_lon, local, head, 16)
     old = np.flatnonzero((riders.city == drivers.city[head]) & (riders.signup_time < 0))
     old = old[old < settings.riders]
     away = np.hypot(riders.home_lat[old] - drivers.zone_lat[head], riders.home_lon[old] - drivers.zone_lon[head])
-    members = rng.choice(old[np.argsort(away)[:40]], min(int(rng.integers(3, 6)), len(old)), replace=False)
-    partners = rng.choice(crew, min(int(rng.integers(1, 3)), len(crew)), replace=False)
+    # Sizes have a heavy tail: half of the rings have at most seven members, one in sixteen has forty.
+    size = int(np.clip(_SMALLEST * (1 - rng.random()) ** (-1 / 1.2), _SMALLEST, _LARGEST))
+    n_drivers = min(max(1, round(size / 5)), len(crew))
+    nearest = old[np.argsort(away)[: 2 * _LARGEST]]
+    members = rng.choice(nearest, min(size - n_drivers, len(nearest)), replace=False)
+    partners = rng.choice(crew, n_drivers, replace=False)
     return _Ring(span, members, partners, float(drivers.zone_lat[head]), float(drivers.zone_lon[head]))
 
 
@@ -76,18 +101,21 @@ def _nearest(lat: Floats, lon: Floats, among: Ints, centre: int, k: int) -> Ints
     return result
 
 
-def _burst(ring: _Ring, people: Population, n: int, day: int, rng: np.random.Generator) -> Requests:
-    member = rng.integers(0, len(ring.riders), n)
+def _burst(ring: _Ring, people: Population, n: int, day: int, rng: np.random.Generator, *, code: int) -> Requests:
+    # A core plays most of the trips, or a ring of forty would never meet twice (Zipf's law, assumed).
+    in_town = people.riders.city[ring.riders] == ring.span.city
+    keen = np.where(in_town if in_town.any() else True, 1 / np.arange(1.0, len(ring.riders) + 1), 0.0)
+    member = rng.choice(len(ring.riders), n, p=keen / keen.sum())
     rider = ring.riders[member]
     partner = ring.drivers[member % len(ring.drivers)]
     driver = np.where(chance(0.8, n, rng), partner, rng.choice(ring.drivers, n))
     start = at_local_hour(day, rng.uniform(8, 23, 1))
     time = start + np.cumsum(rng.exponential(1500, n))
     pickup = move(np.full(n, ring.lat), np.full(n, ring.lon), 1500.0, rng)
-    dropoff = move(*pickup, rng.lognormal(np.log(2200), 0.7, n), rng)
+    dropoff = move(*pickup, rng.lognormal(np.log(2900), 0.75, n), rng)
     # Most of the time the phones and cards of the first two are passed around.
     shared = ring.riders[rng.integers(0, 2, n) % len(ring.riders)]
-    device = np.where(chance(0.65, n, rng), people.riders.device[shared], people.riders.device[rider])
+    device = np.where(chance(0.75, n, rng), people.riders.device[shared], people.riders.device[rider])
     method = rng.choice([CASH, CARD, WALLET], n, p=[0.35, 0.4, 0.25])
     card = people.riders.card[np.where(chance(0.6, n, rng), shared, rider)]
     promo = rng.choice([0, SEASONAL, REFERRAL], n, p=[0.8, 0.12, 0.08])
@@ -102,6 +130,6 @@ def _burst(ring: _Ring, people: Population, n: int, day: int, rng: np.random.Gen
         method=method,
         instrument=instrument_of(people, rider, method, card),
         promo=promo,
-        typology=_CODE,
+        typology=code,
         ring=ring.span.ring,
     )

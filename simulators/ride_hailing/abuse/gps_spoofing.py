@@ -1,51 +1,46 @@
-"""Drivers who fake their position to be paid for kilometres that nobody drove."""
+"""Drivers who fake their position to be paid for kilometres that nobody drove.
+
+Signals: billed route far longer than planned, too fast for its clock, a radius too good or jumps too long.
+Honest look-alikes: jammed cities, cheap phones, tunnels, detours.
+Base rate: assumed. Uber's Form S-1 (2019, risk factors) names the manipulation of location by drivers' phones; ghost
+vehicles by GPS emulation: Wang et al., "Defending against Sybil Devices in Crowdsourced Mapping Services", MobiSys
+2016.
+Label delay: audits, days (assumed).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from simulators.ride_hailing.abuse.rings import active, incidents_per_day, ring_spans
-from simulators.ride_hailing.geography import DAY_S, Floats, Ints, Map
+from simulators.ride_hailing.abuse.actors import driven_today, local_drivers
+from simulators.ride_hailing.abuse.base import Scheme
+from simulators.ride_hailing.geography import Floats, Ints, Map
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.settings import WorldSettings
-from simulators.ride_hailing.trips import Trips, change_completion, price
-
-_CODE = 3
-_AT_ONCE = 3  # drivers who cheat on the same day
+from simulators.ride_hailing.trips import OUTCOME, PAYMENT, Trips, change, mark, price
 
 
-class GpsSpoofing:
+class GpsSpoofing(Scheme):
     """Inflates some of the completed trips of drivers who drive honestly otherwise."""
 
+    typology = "gps_spoofing"
+    events_per_incident = 1.65
+    rings_at_4000_a_day = 9
+
     def __init__(self, settings: WorldSettings, places: Map, people: Population) -> None:
-        rng = settings.rng("spoofers")
-        self._settings, self._places = settings, places
-        self._counts = incidents_per_day(settings, "gps_spoofing")
-        self._spans = ring_spans(settings, places, "gps_spoofing")
-        self._drivers = np.array([_pick(people, span.city, rng) for span in self._spans])
-        self._owed = 0
+        super().__init__(settings, places, people)
+        self.drivers = local_drivers(self.spans, people, self.rng("drivers"))
 
-    def spoof(self, trips: Trips, day: int) -> Trips:
-        """The trips with the day's fakes; what no suitable trip was found for is owed to the next day."""
-        rng = self._settings.rng("gps_spoofing", day)
-        now = rng.permutation(active(self._spans, day))[:_AT_ONCE]
-        end = (day + 1) * DAY_S
-        usable = trips.completed & (trips.typology == 0) & (trips.ended < end) & (trips.billed_distance_m > 1500)
-        suitable = np.flatnonzero(usable & np.isin(trips.driver, self._drivers[now]))
-        wanted = int(self._counts[day]) + self._owed
-        chosen = rng.permutation(suitable)[:wanted]
-        self._owed = wanted - len(chosen)
-        ring_of = {int(self._drivers[k]): self._spans[k].ring for k in now}
-        ring = np.array([ring_of[int(d)] for d in trips.driver[chosen]], np.int64)
-        return _inflate(self._places, trips, chosen, ring, rng)
+    def alter(self, trips: Trips, day: int) -> Trips:
+        """The trips with the day's fakes."""
+        rng = self.rng("day", day)
+        usable = driven_today(trips, day) & (trips.billed_distance_m > 1500)
+        chosen, ring = self.opportunities(trips.driver, self.drivers, usable, day, rng)
+        trips = mark(trips, chosen, self.code, ring, OUTCOME, PAYMENT)
+        return _inflate(self.places, trips, chosen, rng)
 
 
-def _pick(people: Population, city: int, rng: np.random.Generator) -> int:
-    local = np.flatnonzero(people.drivers.city == city)
-    return int(rng.choice(local if len(local) else np.arange(len(people.drivers.city))))
-
-
-def _inflate(places: Map, trips: Trips, chosen: Ints, ring: Ints, rng: np.random.Generator) -> Trips:
+def _inflate(places: Map, trips: Trips, chosen: Ints, rng: np.random.Generator) -> Trips:
     n = len(chosen)
     factor = rng.uniform(1.4, 2.1, n)
     # A lazy cheat leaves the clock alone, and the trip comes out too fast; a careful one stretches both.
@@ -53,7 +48,7 @@ def _inflate(places: Map, trips: Trips, chosen: Ints, ring: Ints, rng: np.random
     distance = trips.billed_distance_m[chosen] * factor
     duration = trips.billed_duration_s[chosen] * np.where(lazy, rng.uniform(0.8, 1.1, n), factor)
     accuracy, jump = _fake_gps(trips.end_accuracy_m[chosen], trips.jump_m[chosen], rng)
-    return change_completion(
+    return change(
         trips,
         chosen,
         billed_distance_m=distance,
@@ -62,14 +57,12 @@ def _inflate(places: Map, trips: Trips, chosen: Ints, ring: Ints, rng: np.random
         end_accuracy_m=accuracy,
         jump_m=jump,
         ended=trips.ended[chosen] + duration - trips.billed_duration_s[chosen],
-        typology=_CODE,
-        ring=ring,
     )
 
 
 def _fake_gps(accuracy: Floats, jump: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Mock-location apps report a suspiciously small radius, and jump where they are switched on."""
     n = len(accuracy)
-    mocked = rng.random(n) < 0.45
-    jumps = rng.random(n) < 0.45
-    return np.where(mocked, rng.uniform(3, 6, n), accuracy), np.where(jumps, jump * rng.lognormal(1.3, 0.7, n), jump)
+    mocked = rng.random(n) < 0.55
+    jumps = rng.random(n) < 0.55
+    return np.where(mocked, rng.uniform(3, 6, n), accuracy), np.where(jumps, jump * rng.lognormal(1.5, 0.6, n), jump)

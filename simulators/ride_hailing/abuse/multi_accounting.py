@@ -1,4 +1,11 @@
-"""Device farms: one person signs up account after account and rides on newcomers' promotions."""
+"""Device farms: one person signs up account after account and rides on newcomers' promotions and referrals.
+
+Signals: several new accounts on one phone or card, a first ride on a promotion within hours, one neighbourhood.
+Honest look-alikes: hotel desks, dormitories, families, phones resold, newcomers in a hurry.
+Base rate: assumed. Abuse of promotions and referrals is named in Uber's Form S-1 (2019, risk factors); device farms
+by Grab (engineering.grab.com, "Graph for fraud detection", 2022).
+Label delay: audits, days (assumed).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulators.ride_hailing.abuse.rings import Span, active, incidents_per_day, ring_spans
-from simulators.ride_hailing.accounts import AccountChanges, signups
+from simulators.ride_hailing.abuse.base import Scheme, Staged
+from simulators.ride_hailing.abuse.rings import Span, active
+from simulators.ride_hailing.accounts import signups
 from simulators.ride_hailing.geography import Floats, Ints, Map, at_local_hour, move
 from simulators.ride_hailing.population import Population
 from simulators.ride_hailing.requests import (
@@ -15,6 +23,7 @@ from simulators.ride_hailing.requests import (
     CASH,
     NO_PROMO,
     REFERRAL,
+    SEASONAL,
     WALLET,
     WELCOME,
     Requests,
@@ -24,8 +33,6 @@ from simulators.ride_hailing.requests import (
 )
 from simulators.ride_hailing.settings import WorldSettings
 
-_CODE = 2
-
 
 @dataclass(frozen=True)
 class _Farm:
@@ -34,42 +41,44 @@ class _Farm:
     devices: Ints
 
 
-class MultiAccounting:
+class MultiAccounting(Scheme):
     """Stages the fake accounts of a world. They are taken from the population's reserve."""
 
+    typology = "multi_accounting"
+    events_per_incident = 4.7
+    rings_at_4000_a_day = 4
+
     def __init__(self, settings: WorldSettings, places: Map, people: Population) -> None:
-        rng = settings.rng("farms")
-        self._settings = settings
-        self._counts = incidents_per_day(settings, "multi_accounting")
-        self._spans = ring_spans(settings, places, "multi_accounting")
-        self._farms = [_found(span, settings, people, rng) for span in self._spans]
-        self._unused = settings.riders + np.arange(self._counts.sum())
+        super().__init__(settings, places, people)
+        rng = self.rng("farms")
+        self.farms = [_found(span, people, rng) for span in self.spans]
+        self._unused = settings.riders + np.arange(self.counts.sum())
 
-    @staticmethod
-    def reserve(settings: WorldSettings) -> int:
-        """How many fake accounts the world will need."""
-        return int(incidents_per_day(settings, "multi_accounting").sum())
+    @classmethod
+    def reserve(cls, settings: WorldSettings) -> int:
+        """One account for each incident."""
+        return int(cls.incidents(settings).sum())
 
-    def stage(self, people: Population, day: int) -> tuple[list[Requests], AccountChanges]:
+    def stage(self, day: int) -> Staged:
         """The day's sign-ups by one farm, and the rides that follow within hours."""
-        rng = self._settings.rng("multi_accounting", day)
-        n = int(self._counts[day])
+        rng = self.rng("day", day)
+        n = int(self.counts[day])
         accounts, self._unused = self._unused[:n], self._unused[n:]
-        farm = self._farms[int(rng.choice(active(self._spans, day)))]
+        farm = self.farms[int(rng.choice(active(self.spans, day)))]
         device = rng.choice(farm.devices, n)
-        _open(people, farm, accounts, device, day, rng=rng)
-        changes = signups(people, accounts, device, np.full(n, _CODE), np.full(n, farm.span.ring))
-        return _first_rides(farm, people, accounts, rng), changes
+        _open(self.people, farm, accounts, device, day, rng=rng)
+        changes = signups(self.people, accounts, device, np.full(n, self.code), np.full(n, farm.span.ring))
+        return Staged(_first_rides(farm, self.people, accounts, rng, code=self.code), [changes])
 
 
-def _found(span: Span, settings: WorldSettings, people: Population, rng: np.random.Generator) -> _Farm:
+def _found(span: Span, people: Population, rng: np.random.Generator) -> _Farm:
     """An ordinary rider with their own phone and a few second-hand ones."""
     riders = people.riders
     old = np.flatnonzero((riders.city == span.city) & (riders.signup_time < 0))
     if len(old) == 0:
         old = np.flatnonzero(riders.signup_time < 0)
     operator = int(rng.choice(old))
-    extra = [people.spare_devices.pop() for _ in range(int(rng.integers(1, 4)))]
+    extra = [people.spare_devices.pop() for _ in range(int(rng.integers(1, 3)))]
     return _Farm(span, operator, np.array([riders.device[operator], *extra]))
 
 
@@ -87,20 +96,22 @@ def _open(people: Population, farm: _Farm, accounts: Ints, device: Ints, day: in
     riders.place_lon[accounts] = riders.place_lon[farm.operator]
 
 
-def _first_rides(farm: _Farm, people: Population, accounts: Ints, rng: np.random.Generator) -> list[Requests]:
-    """A ride on the newcomer's promotion, and for half of the accounts the second that the referrer is paid for."""
+def _first_rides(
+    farm: _Farm, people: Population, accounts: Ints, rng: np.random.Generator, *, code: int
+) -> list[Requests]:
+    """A ride on the newcomer's promotion, and for a fifth of the accounts the second that the referrer is paid for."""
     begin = people.riders.signup_time[accounts] + 120.0 + rng.lognormal(7.8, 1.0, len(accounts))
-    promo = rng.choice([WELCOME, REFERRAL], len(accounts), p=[0.7, 0.3])
-    again = chance(0.5, len(accounts), rng)
+    promo = rng.choice([WELCOME, REFERRAL, SEASONAL, NO_PROMO], len(accounts), p=[0.42, 0.25, 0.18, 0.15])
+    again = chance(0.2, len(accounts), rng)
     later = begin[again] + rng.uniform(2400, 9000, int(again.sum()))
     return [
-        _rides(farm, people, accounts, begin, promo, rng=rng),
-        _rides(farm, people, accounts[again], later, np.full(len(later), NO_PROMO), rng=rng),
+        _rides(farm, people, accounts, begin, promo, rng=rng, code=code),
+        _rides(farm, people, accounts[again], later, np.full(len(later), NO_PROMO), rng=rng, code=code),
     ]
 
 
 def _rides(
-    farm: _Farm, people: Population, accounts: Ints, time: Floats, promo: Ints, *, rng: np.random.Generator
+    farm: _Farm, people: Population, accounts: Ints, time: Floats, promo: Ints, *, rng: np.random.Generator, code: int
 ) -> Requests:
     riders, n = people.riders, len(accounts)
     home = move(riders.home_lat[accounts], riders.home_lon[accounts], 200.0, rng)
@@ -120,6 +131,6 @@ def _rides(
         method=method,
         instrument=instrument_of(people, accounts, method, card),
         promo=promo,
-        typology=_CODE,
+        typology=code,
         ring=farm.span.ring,
     )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulators.ride_hailing.geography import Ints, Map
+from simulators.ride_hailing.schedule import Schedule
 from simulators.ride_hailing.settings import TYPOLOGIES, Typology, WorldSettings
 
-# Fraud events that one staged trip (or account, or inflated trip) leads to: measured on the default world.
-_EVENTS_PER_INCIDENT: dict[Typology, float] = {"collusion": 3.0, "multi_accounting": 5.4, "gps_spoofing": 1.65}
-_RINGS_AT_4000_A_DAY: dict[Typology, int] = {"collusion": 9, "multi_accounting": 9, "gps_spoofing": 18}
+_NOISE = 0.4  # how far a day's incidents may lie from their mean, as a share of it
 
 
 @dataclass(frozen=True)
@@ -24,28 +23,33 @@ class Span:
     last_day: int
 
 
-def incidents_per_day(settings: WorldSettings, typology: Typology) -> Ints:
+def incidents_per_day(settings: WorldSettings, typology: Typology, events_per_incident: float) -> Ints:
     """How many incidents of the typology to stage on each day, shape [days]; at least one on the last.
 
-    Errors are carried forward, so that small worlds keep the share too, and the noise is bounded, so that a world
-    of the default size has some on every day.
+    Errors are carried forward, so that small worlds keep the share too, and the noise is bounded: where the mean
+    is one incident or more, no day goes without.
     """
     rng = settings.rng(f"schedule {typology}")
-    rate = settings.fraud_share * settings.events_per_day / len(TYPOLOGIES) / _EVENTS_PER_INCIDENT[typology]
-    total = np.floor(rng.random() + np.cumsum(rate * rng.uniform(0.6, 1.4, settings.days)))
+    rate = settings.fraud_events_per_day(typology) / events_per_incident
+    planned = Schedule(settings)
+    factor = np.array([planned.rate(typology, day) for day in range(settings.days)])
+    if rate == 0 or not factor.any():
+        return np.zeros(settings.days, np.int64)
+    noise = min(_NOISE, (rate - 1) / rate) if rate > 1 else _NOISE
+    total = np.floor(rng.random() + np.cumsum(rate * factor * rng.uniform(1 - noise, 1 + noise, settings.days)) + 1e-9)
     counts = np.diff(total, prepend=0.0).astype(np.int64)
-    if settings.fraud_share > 0:
-        counts[-1] = max(1, counts[-1])
+    counts[-1] = max(1 if factor[-1] > 0 else 0, counts[-1])
     return counts
 
 
-def ring_spans(settings: WorldSettings, places: Map, typology: Typology) -> list[Span]:
+def ring_spans(settings: WorldSettings, places: Map, typology: Typology, at_4000_a_day: int) -> list[Span]:
     """The rings of a typology: spread over the cities by size, starting all through the world's days.
 
-    New rings keep appearing, so a model has to find rings that it was not trained on.
+    New rings keep appearing, so a model has to find rings that it was not trained on. A longer world and a busier
+    one have more of them; `at_4000_a_day` is how many 46 days of 4000 events see.
     """
     rng = settings.rng(f"rings {typology}")
-    n = max(2, round(_RINGS_AT_4000_A_DAY[typology] * settings.events_per_day / 4000))
+    n = max(2, round(at_4000_a_day * settings.events_per_day / 4000 * max(settings.days, 12) / 46))
     cities = np.searchsorted(np.cumsum(places.share), (rng.permutation(n) + 0.5) / n)
     length = rng.uniform(9, 20, n)
     start = np.linspace(-6, max(settings.days - 6, -5), n)

@@ -1,6 +1,6 @@
 import ast
 from collections import Counter
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from simulators.ride_hailing import (
     WorldSummary,
     days,
     read_events,
-    read_labels,
     read_truth,
     simulate,
 )
@@ -42,14 +41,6 @@ def events(world: Path) -> pd.DataFrame:
     frames = [read_events(world, day).to_pandas().assign(day=n) for n, day in enumerate(days(world))]
     table: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return table.merge(read_truth(world).to_pandas(), on="event_id", validate="1:1")
-
-
-@pytest.fixture(scope="module")
-def labels(world: Path) -> pd.DataFrame:
-    last = days(world)[-1] + timedelta(days=10)
-    span = [days(world)[0] + timedelta(days=n) for n in range((last - days(world)[0]).days + 1)]
-    table: pd.DataFrame = pd.concat([read_labels(world, day).to_pandas() for day in span], ignore_index=True)
-    return table
 
 
 def auc(values: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> float:
@@ -189,32 +180,6 @@ def test_new_rings_appear_in_the_last_weeks(events: pd.DataFrame) -> None:
     fraud = events[events.is_fraud]
     first_seen = fraud.groupby("ring_id")["day"].min()
     assert (first_seen >= 32).sum() >= 3
-
-
-def test_labels_are_late_and_some_are_missing(events: pd.DataFrame, labels: pd.DataFrame) -> None:
-    joined = labels.merge(events, on="event_id", suffixes=("_label", ""), validate="m:1")
-    assert len(joined) == len(labels)
-    delay = (joined["observed_at"] - joined["event_timestamp"]).dt.total_seconds() / 86_400
-    assert delay.min() > 0
-    assert delay.max() <= 9.001
-    found = joined[joined.source.isin(["chargeback", "audit"])]
-    assert found["is_fraud"].all()
-    assert found["is_fraud_label"].all()
-    assert (found["typology_label"] == found["typology"]).all()
-    scored = events[events.is_fraud & events.event_type.isin(SCORED_EVENT_TYPES)]
-    assert 0.85 < len(found) / len(scored) < 0.95
-    assert set(joined["event_type"]) <= set(SCORED_EVENT_TYPES)
-
-
-def test_random_reviews_and_holdout_are_mostly_right(events: pd.DataFrame, labels: pd.DataFrame) -> None:
-    joined = labels.merge(events[["event_id", "is_fraud"]], on="event_id", suffixes=("", "_true"))
-    reviews = joined[joined.source == "reviewer"]
-    honest = reviews[~reviews.is_fraud_true]
-    assert 0.007 < len(reviews) / len(events) < 0.013
-    assert 0.985 < 1 - honest["is_fraud"].mean() < 1.0
-    holdout = joined[joined.source == "holdout"]
-    assert len(holdout) > 300
-    assert (holdout["is_fraud"] == holdout["is_fraud_true"]).all()
 
 
 def _files(folder: Path) -> dict[str, bytes]:
