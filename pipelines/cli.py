@@ -69,18 +69,32 @@ def demo(
 def simulate(
     home: Home = DEFAULT_HOME,
     seed: Annotated[int, typer.Option(help="Same seed, same world, to the byte.")] = 7,
-    days: Annotated[int, typer.Option(help="Days, the last of them kept for replay.", min=2)] = 46,
-    events_per_day: Annotated[int, typer.Option(help="Events a day, about.", min=10)] = 4000,
+    days: Annotated[
+        int | None, typer.Option(help="Days, the last of them kept for replay; 46 if not given.", min=2)
+    ] = None,
+    events_per_day: Annotated[int | None, typer.Option(help="Events a day, about; 4000 if not given.", min=10)] = None,
+    events: Annotated[int | None, typer.Option(help="Events in all, about: chooses days and volume.", min=600)] = None,
+    scenario: Annotated[str | None, typer.Option(help="Turn one kind of fraud up and the others off.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a world that is there.")] = False,
 ) -> None:
     """Write a simulated company's event files, late labels and (apart) the truth."""
+    from pipelines.errors import StepError
+    from simulators.abuse_scenarios import scenario_settings
     from simulators.ride_hailing import WorldSettings
     from simulators.ride_hailing import simulate as simulate_world
+    from simulators.ride_hailing.scale import days_and_volume
 
+    if events is not None and (days is not None or events_per_day is not None):
+        raise StepError("--events chooses days and volume: leave out --days and --events-per-day, or --events")
+    length, volume = days_and_volume(events) if events is not None else (days or 46, events_per_day or 4000)
+    settings = (
+        scenario_settings(scenario, seed=seed, days=length, events_per_day=volume)
+        if scenario is not None
+        else WorldSettings(seed=seed, days=length, events_per_day=volume)
+    )
     workspace = Workspace(home)
     workspace.claim()
     with bars.shown():
-        settings = WorldSettings(seed=seed, days=days, events_per_day=events_per_day)
         summary = simulate_world(settings, workspace.world, force=force, progress=bars.bar("simulated days"))
     share = summary.fraud_events / summary.events
     console.print(f"{summary.events:,} events, {share:.2%} fraud, {summary.labels:,} labels in {workspace.world}")

@@ -65,6 +65,11 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "a folder for a file": (["score", "{home}", "--home", "{home}"], "Is a directory"),
     "not a date": (["data", "snapshot", "--home", "{home}", "--cutoff", "today"], "is not a date"),
     "too few events": (["simulate", "--home", "{empty}/x", "--events-per-day", "20"], "events_per_day"),
+    "an unknown scenario": (
+        ["simulate", "--home", "{empty}/x", "--scenario", "theft"],
+        "no scenario 'theft': there are",
+    ),
+    "two sizes": (["simulate", "--home", "{empty}/x", "--events", "9000", "--days", "3"], "leave out --days"),
     "no Redis": (["features", "rebuild", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"], "Redis"),
 }
 
@@ -79,6 +84,19 @@ def test_an_error_is_one_line_and_an_exit_code(case: str, home: Path, tmp_path: 
     assert "Traceback" not in done.stderr + done.stdout
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_world_of_so_many_events_or_of_one_scenario(tmp_path: Path) -> None:
+    from simulators.abuse_scenarios import SCENARIOS
+    from simulators.ride_hailing import read_world
+
+    name = next(iter(SCENARIOS))
+    done = fraud("simulate", "--home", tmp_path / "home", "--events", 3000, "--scenario", name)
+    assert done.returncode == 0, done.stderr
+    assert "simulated days" in done.stdout
+    summary = read_world(tmp_path / "home" / "world")
+    assert 2200 < summary.events < 3800
+    assert set(summary.fraud_by_typology) == {name}
 
 
 def test_standard_input_must_hold_json(home: Path) -> None:
