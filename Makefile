@@ -7,10 +7,10 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator check-simulator notebooks lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # A stamp names the finished environment: an install that was cut off is taken up again. pip's chatter goes to a log.
 $(VENV)/.ready: requirements/all.txt pyproject.toml
@@ -49,6 +49,12 @@ format: env ## rewrite the code in the project's format
 
 bench: env ## measure against the peers (writes .local/reports)
 	@$(BIN)/python -W ignore -m tests.benchmarks
+
+bench-simulator: env ## measure the simulator alone: events a second, memory, linearity
+	@$(BIN)/python -W ignore -m tests.benchmarks simulator
+
+check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
+	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
 
 notebooks: env ## write the text notebooks as .ipynb, with their outputs
 	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done

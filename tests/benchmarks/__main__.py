@@ -1,7 +1,11 @@
-"""`python -m tests.benchmarks`: runs every benchmark, prints a table, writes `.local/reports/bench.json`."""
+"""`python -m tests.benchmarks [NAME...]`: runs all benchmarks or the named, prints a table, writes a report.
+
+The report of all is `.local/reports/bench.json`, of some `.local/reports/bench-<names>.json`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import warnings
 
@@ -10,14 +14,20 @@ from rich.table import Table
 
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import write_report
-from tests.benchmarks import direct_infer, online_reader
+from tests.benchmarks import direct_infer, online_reader, simulator
+
+BENCHMARKS = {"online_reader": online_reader.run, "direct_infer": direct_infer.run, "simulator": simulator.run}
 
 
 def main() -> int:
     """Returns 1 when a bound is missed."""
     warnings.simplefilter("ignore")
-    rows = [*online_reader.run(), *direct_infer.run()]
-    write_report(PROJECT_ROOT / ".local" / "reports" / "bench.json", rows)
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which to run; all if none is named")
+    names = parser.parse_args().names
+    rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name]()]
+    report = "-".join(["bench", *names]) + ".json"
+    write_report(PROJECT_ROOT / ".local" / "reports" / report, rows)
     table = Table("measure", "value", "bound", "met")
     for row in rows:
         table.add_row(row.name, row.text(), row.bound, "" if row.met is None else str(row.met))
