@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -26,18 +26,7 @@ Typology = Literal[
 ]
 
 # Index 0 stands for honest in arrays of typology codes.
-TYPOLOGIES: tuple[Typology, ...] = (
-    "collusion",
-    "multi_accounting",
-    "gps_spoofing",
-    "account_takeover",
-    "stolen_card",
-    "wallet_non_payment",
-    "off_platform",
-    "fare_manipulation",
-    "account_rental",
-    "refund_abuse",
-)
+TYPOLOGIES: tuple[Typology, ...] = get_args(Typology)
 # At the default volume and fraud share each leaves room for an incident a day; beyond that, assumed.
 _DEFAULT_SHARES: dict[Typology, float] = {
     "collusion": 0.18,

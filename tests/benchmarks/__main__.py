@@ -10,11 +10,10 @@ import sys
 import warnings
 
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.local_stack import PROJECT_ROOT
-from pipelines.report import write_report
 from tests.benchmarks import direct_infer, online_reader, simulator
+from tests.bounds import conclude
 
 BENCHMARKS = {"online_reader": online_reader.run, "direct_infer": direct_infer.run, "simulator": simulator.run}
 
@@ -27,12 +26,7 @@ def main() -> int:
     names = parser.parse_args().names
     rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name]()]
     report = "-".join(["bench", *names]) + ".json"
-    write_report(PROJECT_ROOT / ".local" / "reports" / report, rows)
-    table = Table("measure", "value", "bound", "met")
-    for row in rows:
-        table.add_row(row.name, row.text(), row.bound, "" if row.met is None else str(row.met))
-    Console().print(table)
-    return 0 if all(row.met is not False for row in rows) else 1
+    return conclude(rows, PROJECT_ROOT / ".local" / "reports" / report, Console())
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import feast  # noqa: F401 - it sets warning filters when imported, and ours mus
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from pipelines.local_stack import PROJECT_ROOT
-from pipelines.report import Row, write_report
+from pipelines.report import Row
 from simulators.ride_hailing import WorldSettings, simulate
+from tests.bounds import conclude
 from tests.checks.marginals import marginal_rows
 from tests.checks.models import model_rows
 from tests.checks.neighbours import neighbour_rows
@@ -84,13 +84,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     console = Console(highlight=False)
     rows = check(given.seeds, given.days, given.events_per_day, given.months, console)
-    write_report(given.out, rows)
-    table = Table("measure", "value", "bound", "met")
-    for row in rows:
-        met = "" if row.met is None else "yes" if row.met else "[red]no[/red]"
-        table.add_row(row.name, row.text(), row.bound, met)
-    console.print(table)
-    return 0 if all(row.met is not False for row in rows) else 1
+    return conclude(rows, given.out, console)
 
 
 if __name__ == "__main__":

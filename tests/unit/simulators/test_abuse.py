@@ -149,10 +149,9 @@ def test_long_hauls_have_honest_detours_beside_them(events: pd.DataFrame) -> Non
     assert (ratio[~trips["is_fraud"]] > 1.3).sum() > 5 * hauled.sum()
 
 
-@pytest.mark.parametrize("typology", TYPOLOGIES)
+# A fake account is made for the fraud; it is its operator's own account that is honest.
+@pytest.mark.parametrize("typology", [t for t in TYPOLOGIES if t != "multi_accounting"])
 def test_cheats_are_honest_most_of_the_time(events: pd.DataFrame, typology: str) -> None:
-    if typology == "multi_accounting":
-        pytest.skip("a fake account is made for the fraud; its operator's own account is honest")
     by_driver = {"gps_spoofing", "off_platform", "fare_manipulation", "account_rental"}
     who = "driver_id" if typology in by_driver else "rider_id"
     theirs = events[events[who].isin(_of(events, typology)[who].dropna())]
