@@ -82,16 +82,15 @@ class EventBatch:
         """
         n = len(rows)
         for index, row in enumerate(rows):
-            unknown = row.keys() - CATALOGUE.fields.keys()
-            if unknown:
-                raise InvalidEvents(f"row {index}: unknown field {sorted(unknown)[0]!r}")
+            for name, value in row.items():
+                reason = field_problem(name, value)
+                if reason is not None:
+                    raise InvalidEvents(f"row {index}: field {name!r} {reason}")
         given: dict[str, Column] = {}
         present: dict[str, Mask] = {}
         for name in {field for row in rows for field in row}:
             json_type = CATALOGUE.fields[name].json_type
             values = [row.get(name) for row in rows]
-            for index, value in enumerate(values):
-                _check_type(index, name, value, json_type)
             mask = np.array([v is not None for v in values], np.bool_)
             column = np.full(n, _ABSENT[json_type], _DTYPES[json_type])
             column[mask] = [v for v in values if v is not None]
@@ -120,10 +119,9 @@ class EventBatch:
         """The batch as a table: all catalogue fields, nullable, `event_timestamp` as timestamp[us, UTC]."""
         import pyarrow as pa  # noqa: PLC0415
 
-        types = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
         arrays = {}
-        for name, spec in CATALOGUE.fields.items():
-            array = pa.array(self.columns[name], types[spec.json_type], mask=~self.present[name])
+        for name, type_ in arrow_types().items():
+            array = pa.array(self.columns[name], type_, mask=~self.present[name])
             arrays[name] = array.cast(pa.timestamp("us", "UTC")) if name == "event_timestamp" else array
         return pa.table(arrays)
 
@@ -148,11 +146,26 @@ class EventBatch:
         )
 
 
-def _check_type(index: int, name: str, value: Any, json_type: JsonType) -> None:
+def arrow_types() -> dict[str, pa.DataType]:
+    """The arrow type of each catalogue field as JSON carries it: `event_timestamp` is an integer still."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    types = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+    return {name: types[spec.json_type] for name, spec in CATALOGUE.fields.items()}
+
+
+def field_problem(name: str, value: Any) -> str | None:
+    """Why a value cannot stand in a field of a batch, whatever the event type; None when it can, or is absent."""
+    spec = CATALOGUE.fields.get(name)
+    if spec is None:
+        return "is not a field of any event"
     if value is None:
-        return
-    wrong_bool = isinstance(value, bool) and json_type != "boolean"
-    if wrong_bool or not isinstance(value, _PYTHON_TYPES[json_type]):
-        raise InvalidEvents(f"row {index}: field {name!r} must be a JSON {json_type}, not {value!r:.80}")
-    if isinstance(value, int) and json_type == "integer" and not -(2**63) <= value < 2**63:
-        raise InvalidEvents(f"row {index}: field {name!r} does not fit a 64-bit integer")
+        return None
+    wrong_bool = isinstance(value, bool) and spec.json_type != "boolean"
+    if wrong_bool or not isinstance(value, _PYTHON_TYPES[spec.json_type]):
+        # Reasons are logged and kept, and a raw id must not be.
+        said = "" if name.endswith("_id") else f", not {value!r:.80}"
+        return f"must be a JSON {spec.json_type}{said}"
+    if isinstance(value, int) and spec.json_type == "integer" and not -(2**63) <= value < 2**63:
+        return "does not fit a 64-bit integer"
+    return None

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from feature_repo.errors import MissingData
 from feature_repo.event_batch import EventBatch
 
-_MICROSECONDS = pa.timestamp("us", "UTC")
+MICROSECONDS = pa.timestamp("us", "UTC")
 
 
 def log_table(batch: EventBatch, stream_seq: NDArray[Any], ingested_at_us: NDArray[Any]) -> pa.Table:
     """A batch of numbered events in the log's columns: the catalogue's, `stream_seq` and `ingested_at`."""
     table = batch.to_arrow()
     table = table.append_column("stream_seq", pa.array(stream_seq, pa.int64()))
-    return table.append_column("ingested_at", pa.array(ingested_at_us, pa.int64()).cast(_MICROSECONDS))
+    return table.append_column("ingested_at", pa.array(ingested_at_us, pa.int64()).cast(MICROSECONDS))
 
 
 def append(log: Path, table: pa.Table) -> list[Path]:

@@ -35,6 +35,7 @@ EVENT_FEATURES: tuple[str, ...] = (
     "hour_cos",
     *(f"has_{kind}" for kind in ENTITY_KINDS),
 )
+_CODES = {t: i for i, t in enumerate(EVENT_TYPES)}
 EDGE_FEATURES: tuple[str, ...] = ("log_age_hours", "log_amount", *(f"was_{t}" for t in EVENT_TYPES))
 
 
@@ -74,12 +75,7 @@ def event_interactions(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.
     n = len(batch)
     result = np.zeros((n, len(ENTITY_KINDS)), INTERACTION)
     exists = np.column_stack([batch.present[name] for name in ID_FIELDS])
-    parsed = np.zeros((n, len(ENTITY_KINDS)), [("id", "<u8"), ("key_id", "u1")])
-    for slot, name in enumerate(ID_FIELDS):
-        ids = batch[name]
-        for row in np.flatnonzero(batch.present[name]):
-            key_id, hash64 = parse_pseudonym(ids[row])
-            parsed[row, slot] = (hash64, key_id)
+    parsed = parsed_ids(batch)
     # Counterpart slot of each entity slot: rider -> driver, else device; all others -> rider.
     counterparts = np.zeros((n, len(ENTITY_KINDS)), np.int64)
     counterparts[:, 0] = np.where(exists[:, 1], 1, 2)
@@ -87,11 +83,26 @@ def event_interactions(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.
     result["id"] = parsed["id"][rows, counterparts]
     result["key_id"] = parsed["key_id"][rows, counterparts]
     result["kind"] = counterparts
-    codes = {t: i for i, t in enumerate(EVENT_TYPES)}
-    result["event_type"] = np.array([codes[t] for t in batch["event_type"]], np.uint8)[:, None]
+    result["event_type"] = event_codes(batch)[:, None]
     result["ts"] = batch["event_timestamp"][:, None]
     result["amount"] = batch["amount"][:, None]
     return result, exists
+
+
+def parsed_ids(batch: EventBatch) -> NDArray[np.void]:
+    """The hash (`id`) and key id of each event's entities, shape [n, 4] by entity kind; zeros where absent."""
+    parsed = np.zeros((len(batch), len(ENTITY_KINDS)), [("id", "<u8"), ("key_id", "u1")])
+    for slot, name in enumerate(ID_FIELDS):
+        rows = np.flatnonzero(batch.present[name])
+        if len(rows):
+            key_ids, hashes = zip(*map(parse_pseudonym, batch[name][rows]), strict=True)
+            parsed["id"][rows, slot], parsed["key_id"][rows, slot] = np.array(hashes, np.uint64), key_ids
+    return parsed
+
+
+def event_codes(batch: EventBatch) -> NDArray[np.uint8]:
+    """The position of each event's type in `EVENT_TYPES`, shape [n]."""
+    return np.array([_CODES[t] for t in batch["event_type"]], np.uint8)
 
 
 def neighbour_history(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.int64]]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_repo.errors import MissingData
-from feature_repo.event_batch import EventBatch
+from feature_repo.event_batch import EventBatch, field_problem
 from feature_repo.event_log import append, log_days, log_table
+from feature_repo.event_schemas import SCHEMA_VERSION
 from feature_repo.event_schemas.validation import FieldError, validate
 from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
+from feature_repo.streaming.dead_letters import event_letter
 from feature_repo.tiles import LONGEST_WINDOW_S
 
+# A producer may say for which version of the schemas it wrote an event.
+VERSION_FIELD = "schema_version"
 # What a synchronised phone may be ahead of us. An event further ahead would pass for the entity's latest and make the
 # worker forget all its tiles.
 MOST_AHEAD_US = 5 * 60 * 1_000_000
@@ -50,10 +53,16 @@ def screen(batch: EventBatch, pseudonymise: Pseudonymiser, arrived_us: NDArray[n
         pseudonymise: the key for ids.
         arrived_us: their arrival, microseconds, shape [n]; an event by a wrong clock is refused.
     """
+    valid = screen_pseudonymised(batch, arrived_us)
+    return Screened(with_pseudonyms(valid.accepted, pseudonymise), valid.kept, valid.refused)
+
+
+def screen_pseudonymised(batch: EventBatch, arrived_us: NDArray[np.int64]) -> Screened:
+    """Validates a batch whose ids stay as they are; see `screen`."""
     refused = sorted([*validate(batch), *_wrong_clocks(batch, arrived_us)], key=lambda e: (e.row, e.field))
     bad = {error.row for error in refused}
     kept = np.array([i for i in range(len(batch)) if i not in bad], np.int64)
-    return Screened(with_pseudonyms(batch.take(kept), pseudonymise), kept, refused)
+    return Screened(batch.take(kept), kept, refused)
 
 
 def _wrong_clocks(batch: EventBatch, arrived_us: NDArray[np.int64]) -> Iterator[FieldError]:
@@ -84,7 +93,67 @@ def dead_letters(batch: EventBatch, refused: list[FieldError], pseudonymise: Pse
     for error in refused:
         reasons.setdefault(error.row, []).append(f"{error.field} {error.reason}")
     events = with_pseudonyms(batch.take(np.array(list(reasons), np.int64)), pseudonymise)
-    return [orjson.dumps({"event": e, "reasons": why}) for e, why in zip(events.rows(), reasons.values(), strict=True)]
+    return [event_letter(event, why) for event, why in zip(events.rows(), reasons.values(), strict=True)]
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """What was read of JSON-like records.
+
+    Attributes:
+        batch: those that have the form of events, valid or not.
+        kept: their positions in the records given.
+        refused: why each other one was refused.
+        letters: the dead letters of those.
+    """
+
+    batch: EventBatch
+    kept: NDArray[np.int64]
+    refused: list[FieldError]
+    letters: list[bytes]
+
+
+def read_rows(rows: Sequence[dict[str, Any]], pseudonymise: Pseudonymiser) -> ReadRows:
+    """Reads events as producers send them; one that cannot be read costs no other its place.
+
+    Args:
+        rows: one object per event; `schema_version` may say which schema it was made for.
+        pseudonymise: the key for the ids in dead letters.
+    """
+    good, kept, refused, letters = [], [], [], []
+    for row, given in enumerate(rows):
+        problem = _unreadable(row, given)
+        if problem is None:
+            good.append({name: value for name, value in given.items() if name != VERSION_FIELD})
+            kept.append(row)
+        else:
+            refused.append(problem)
+            letters.append(event_letter(_without_names(given, pseudonymise), [f"{problem.field} {problem.reason}"]))
+    return ReadRows(EventBatch.from_rows(good), np.array(kept, np.int64), refused, letters)
+
+
+def _unreadable(row: int, given: Any) -> FieldError | None:
+    """Why a record cannot become an event of a batch; None when it can."""
+    if not isinstance(given, dict):
+        return FieldError(row, "event", "is not a JSON object")
+    version = given.get(VERSION_FIELD, SCHEMA_VERSION)
+    if version != SCHEMA_VERSION:
+        return FieldError(row, VERSION_FIELD, f"{version!r:.20} is not known: this is {SCHEMA_VERSION!r}")
+    for name, value in given.items():
+        if name != VERSION_FIELD:
+            reason = field_problem(name, value)
+            if reason is not None:
+                return FieldError(row, name, reason)
+    return None
+
+
+def _without_names(given: Any, pseudonymise: Pseudonymiser) -> dict[str, Any]:
+    """What may be kept of a record that nobody understands: known fields of a known form, ids under pseudonyms."""
+    if not isinstance(given, dict):
+        return {}
+    known = {name: value for name, value in given.items() if field_problem(name, value) is None and value is not None}
+    ids = {f"{kind}_id": kind for kind in ENTITY_KINDS}
+    return {name: pseudonymise(ids[name], value) if name in ids else value for name, value in known.items()}
 
 
 def ingest_files(

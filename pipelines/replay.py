@@ -23,7 +23,8 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.ingestion import screen
 from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
-from feature_repo.streaming.publisher import LOG_STREAM, PARTITIONS, Publisher, partition_stream
+from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, partition_stream
+from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.worker import caught_up
 from pipelines.errors import StepError
 from pipelines.v2_events import outputs, request_body

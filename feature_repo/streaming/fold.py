@@ -1,15 +1,19 @@
-"""How one event changes the state of each of its entities; pure, shared by the worker and the rebuild."""
+"""How a micro-batch of records changes the online state of its entities; pure, shared by the worker and the rebuild.
+
+An entity's state is the fields of its hash in Redis: the number of the last event applied, its tiles, its neighbours,
+and the timestamps that Feast keeps beside them. All of them change together, in one HSET.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo import real_time_features as rtf
 from feature_repo.errors import CorruptValue
-from feature_repo.event_batch import EventBatch
 from feature_repo.feast_format import (
     decode_value,
     encode_bytes_value,
@@ -18,105 +22,64 @@ from feature_repo.feast_format import (
     redis_key,
     timestamp_field,
 )
-from feature_repo.graph_features import (
-    INTERACTION,
-    K_NEIGHBOURS,
-    decode_interactions,
-    encode_interactions,
-    event_interactions,
-)
-from feature_repo.pseudonyms import ENTITY_KINDS, parse_pseudonym
-from feature_repo.tiles import ACTIVITY_KINDS, EntityTiles, decode, encode, increments
+from feature_repo.graph_features import INTERACTION
+from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym
+from feature_repo.streaming.records import KIND_NAMES, PAIR
+from feature_repo.tiles import ACTIVITY_KINDS
+
+# What an entity's hash holds: sequence, tiles and neighbours, each None where it is absent.
+Stored = Sequence[bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What one event says about one of its entities.
+@dataclass(frozen=True)
+class Grouped:
+    """Records by entity, and within an entity in stream order.
 
     Attributes:
-        kind: activity kind.
-        keys: the join keys of the entity, in the order of the kind's id fields.
-        stream_seq: the event's number.
-        timestamp_us: when it happened.
-        added: increments of the kind's measures.
-        counterpart: hash of the counterpart to count, if any.
-        interaction: one packed INTERACTION, for kinds that keep neighbours.
+        records: RECORD array of shape [m].
+        positions: where each record was in the batch given, shape [m].
+        entity: whose it is, ascending from 0, shape [m].
+        kinds: index into `KIND_NAMES` of each of the e entities, ascending, shape [e].
+        first: each entity's first record, shape [e].
     """
 
-    kind: str
-    keys: tuple[str, ...]
-    stream_seq: int
-    timestamp_us: int
-    added: list[int]
-    counterpart: int | None
-    interaction: bytes | None
-
-
-def records(batch: EventBatch, stream_seq: NDArray[np.int64]) -> Iterator[Record]:
-    """Fans a batch of numbered, pseudonymised events out to one record per entity, in order."""
-    interactions, exists = event_interactions(batch)
-    for row in range(len(batch)):
-        event_type, amount = str(batch["event_type"][row]), int(batch["amount"][row])
-        for kind, activity in ACTIVITY_KINDS.items():
-            if not all(batch.present[name][row] for name in activity.id_fields):
-                continue
-            other = activity.counterpart
-            slot = ENTITY_KINDS.index(kind) if kind in ENTITY_KINDS else None
-            yield Record(
-                kind,
-                tuple(str(batch[name][row]) for name in activity.id_fields),
-                int(stream_seq[row]),
-                int(batch["event_timestamp"][row]),
-                increments(activity, event_type, amount),
-                parse_pseudonym(batch[other][row])[1] if other and batch.present[other][row] else None,
-                interactions[row, slot].tobytes() if slot is not None and exists[row, slot] else None,
-            )
-
-
-@dataclass(slots=True)
-class EntityState:
-    """The online state of one entity.
-
-    Attributes:
-        kind: activity kind.
-        tiles: its tiles.
-        recent: its packed interactions, most recent first; empty for pairs.
-        sequence: the last event applied; whatever is not above it was seen before.
-    """
-
-    kind: str
-    tiles: EntityTiles
-    recent: bytes = b""
-    sequence: int = 0
+    records: NDArray[np.void]
+    positions: NDArray[np.int64]
+    entity: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    first: NDArray[np.int64]
 
     @classmethod
-    def new(cls, kind: str) -> EntityState:
-        """The state of an entity that has done nothing."""
-        return cls(kind, EntityTiles(len(ACTIVITY_KINDS[kind].measures)))
+    def of(cls, records: NDArray[np.void]) -> Grouped:
+        """Groups a batch in stream order."""
+        is_pair = records["kind"] == PAIR
+        other = np.where(is_pair, records["other"], np.uint64(0))
+        small = records["kind"].astype(np.int64) << 16 | records["key_id"].astype(np.int64) << 8
+        small |= np.where(is_pair, records["other_key_id"], np.uint8(0))
+        order = np.lexsort((other, records["id"], small))
+        sorted_by = [column[order] for column in (small, records["id"], other)]
+        new = np.ones(len(order), np.bool_)
+        new[1:] = np.any([column[1:] != column[:-1] for column in sorted_by], axis=0)
+        first = np.flatnonzero(new)
+        records = records[order]
+        return cls(records, order, np.cumsum(new) - 1, records["kind"][first].astype(np.int64), first)
 
-    def apply(self, record: Record, now_us: int = 0) -> bool:
-        """Adds one event; returns False, changing nothing, when it was already applied.
+    def keys(self, project: str) -> list[bytes]:
+        """The Redis key of each entity's hash."""
+        firsts = self.records[self.first]
+        fields = (firsts[name].tolist() for name in ("kind", "key_id", "id", "other_key_id", "other"))
+        return [_key(project, *values) for values in zip(*fields, strict=True)]
 
-        Args:
-            record: the event.
-            now_us: tiles that are outlived at this instant are not written; 0 writes all.
-        """
-        if record.stream_seq <= self.sequence:
-            return False
-        self.tiles.add(record.timestamp_us, record.added, record.counterpart, now_us)
-        if record.interaction is not None:
-            self.recent = (record.interaction + self.recent)[: INTERACTION.itemsize * K_NEIGHBOURS]
-        self.sequence = record.stream_seq
-        return True
+    def records_of_broken(self, broken: Sequence[str | None]) -> list[int]:
+        """The records of entities whose state cannot be read."""
+        if not any(broken):
+            return []
+        of_broken = np.array([why is not None for why in broken])
+        return np.flatnonzero(of_broken[self.entity]).tolist()
 
-    def trim(self) -> int:
-        """Forgets tiles that the entity's latest event has outlived; returns when that was, microseconds.
-
-        The clock is the entity's own, so that the same events leave the same bytes whenever they are folded.
-        """
-        latest = max((tile[0] for tile in self.tiles.tiles.values()), default=0)
-        self.tiles.trim(latest)
-        return latest
+    def of_kind(self, kind: int) -> slice:
+        """The entities of one kind."""
+        return slice(*np.searchsorted(self.kinds, (kind, kind + 1)).tolist())
 
 
 def state_key(project: str, kind: str, keys: tuple[str, ...]) -> bytes:
@@ -124,49 +87,179 @@ def state_key(project: str, kind: str, keys: tuple[str, ...]) -> bytes:
     return redis_key(project, dict(zip(ACTIVITY_KINDS[kind].id_fields, keys, strict=True)))
 
 
+def _key(project: str, kind: int, key_id: int, hash64: int, other_key_id: int, other: int) -> bytes:
+    """`state_key` of a record, from a template: Redis keys of a kind differ in hexadecimal digits only."""
+    if kind != PAIR:
+        return _template(project, kind, key_id, 0) % hash64
+    # Join keys are sorted by name: the driver comes before the rider.
+    return _template(project, kind, key_id, other_key_id) % (other, hash64)
+
+
+_TEMPLATES: dict[tuple[str, int, int, int], bytes] = {}
+
+
+def _template(project: str, kind: int, key_id: int, other_key_id: int) -> bytes:
+    found = _TEMPLATES.get((project, kind, key_id, other_key_id))
+    if found is None:
+        kinds = ("rider", "driver") if kind == PAIR else (KIND_NAMES[kind],)
+        ids = tuple(format_pseudonym(k, i, 0) for k, i in zip(kinds, (key_id, other_key_id), strict=False))
+        key = state_key(project, KIND_NAMES[kind], ids).replace(b"%", b"%%")
+        found = _TEMPLATES[project, kind, key_id, other_key_id] = key.replace(b"0" * 16, b"%016x")
+    return found
+
+
 def state_fields(kind: str) -> list[bytes]:
-    """The hash fields that `read_state` needs, in its order."""
+    """The hash fields of `Stored`, in its order."""
     return [
-        _sequence_field(kind),
+        f"_seq:{kind}".encode(),
         hash_field(f"{kind}_tiles", f"{kind}_tiles_blob"),
         hash_field(f"{kind}_neighbours", f"{kind}_neighbours_blob"),
     ]
 
 
-def read_state(kind: str, values: list[bytes | None]) -> EntityState:
-    """Decodes an entity's state from the values of `state_fields`.
+def written_fields(kind: str) -> list[bytes]:
+    """The hash fields of what `fold` returns for the kind, in its order."""
+    sequence, tiles, neighbours = state_fields(kind)
+    fields = [sequence, tiles, timestamp_field(f"{kind}_tiles")]
+    return [*fields, neighbours, timestamp_field(f"{kind}_neighbours")] if kind in ENTITY_KINDS else fields
 
-    Raises:
-        CorruptValue: the stored bytes are not ours.
+
+@dataclass(frozen=True)
+class Folded:
+    """What became of the e entities of a batch.
+
+    Attributes:
+        values: the new values of `written_fields` of each entity; None where nothing changes.
+        broken: why the state of an entity cannot be read; None where it can.
+        applied: records applied; the others had been applied before, or belong to broken entities.
     """
-    sequence, tiles, recent = values
-    if sequence is None:
-        return EntityState.new(kind)
-    blob, interactions = decode_value(tiles), decode_value(recent)
-    if not isinstance(blob, bytes):
-        raise CorruptValue(f"a {kind} has a sequence number but no tiles")
-    packed = interactions if isinstance(interactions, bytes) else b""
-    decode_interactions(packed)
-    state = EntityState(kind, decode(blob), packed, int(sequence))
-    if state.tiles.n_measures != len(ACTIVITY_KINDS[kind].measures):
-        raise CorruptValue(f"the tiles of a {kind} have {state.tiles.n_measures} measures")
-    return state
+
+    values: list[list[bytes] | None]
+    broken: list[str | None]
+    applied: int
 
 
-def write_state(state: EntityState) -> Mapping[bytes, bytes]:
-    """The hash fields of an entity's state, to be written in one HSET so that it is never half-applied."""
-    kind, stamp = state.kind, encode_timestamp(state.trim())
-    fields = {
-        _sequence_field(kind): str(state.sequence).encode(),
-        hash_field(f"{kind}_tiles", f"{kind}_tiles_blob"): encode_bytes_value(encode(state.tiles)),
-        timestamp_field(f"{kind}_tiles"): stamp,
-    }
-    if kind in ENTITY_KINDS:
-        packed = encode_interactions(decode_interactions(state.recent))
-        fields[hash_field(f"{kind}_neighbours", f"{kind}_neighbours_blob")] = encode_bytes_value(packed)
-        fields[timestamp_field(f"{kind}_neighbours")] = stamp
-    return fields
+def fold(grouped: Grouped, stored: Sequence[Stored]) -> Folded:
+    """Applies every record that its entity has not seen, kind by kind.
+
+    Args:
+        grouped: the records of e entities.
+        stored: the state of each entity.
+    """
+    states = _decode(grouped, stored)
+    values: list[list[bytes] | None] = [None] * len(stored)
+    fresh = _fresh(grouped, states.sequences)
+    applied = 0
+    for k, kind in enumerate(KIND_NAMES):
+        mine = grouped.of_kind(k)
+        if mine.start < mine.stop:
+            tiles = states.read_tiles(kind, mine)
+            sound = np.array([why is None for why in states.broken])
+            chosen = np.arange(*np.searchsorted(grouped.entity, (mine.start, mine.stop)))
+            chosen = chosen[fresh[chosen] & sound[grouped.entity[chosen]]]
+            applied += len(chosen)
+            if len(chosen):
+                _fold_kind(kind, mine.start, (grouped.records[chosen], grouped.entity[chosen]), tiles, states, values)
+    return Folded(values, states.broken, applied)
 
 
-def _sequence_field(kind: str) -> bytes:
-    return f"_seq:{kind}".encode()
+def _fold_kind(
+    kind: str,
+    start: int,
+    chosen: tuple[NDArray[np.void], NDArray[np.int64]],
+    tiles: rtf.StoredTiles,
+    states: _States,
+    values: list[list[bytes] | None],
+) -> None:
+    """Writes the new values of the entities of one kind, numbered from `start`, that have a chosen record."""
+    records, entity = chosen
+    who, entity = np.unique(entity, return_inverse=True)
+    folded = rtf.fold(ACTIVITY_KINDS[kind], _renumbered(tiles, who - start), records, entity)
+    starts = np.searchsorted(folded.entity, np.arange(len(who)))
+    stamps = map(encode_timestamp, np.maximum.reduceat(folded.latest_us, starts).tolist())
+    last = records["stream_seq"][np.searchsorted(entity, np.arange(len(who)), side="right") - 1]
+    blobs = map(encode_bytes_value, rtf.encode_blobs(folded, len(who)))
+    columns = zip(who.tolist(), last.tolist(), blobs, stamps, strict=True)
+    if kind not in ENTITY_KINDS:
+        for e, number, blob, stamp in columns:
+            values[e] = [b"%d" % number, blob, stamp]
+        return
+    recent = rtf.recent_blobs([states.recents[e] for e in who.tolist()], records, entity)
+    for (e, number, blob, stamp), new in zip(columns, recent, strict=True):
+        values[e] = [b"%d" % number, blob, stamp, encode_bytes_value(new), stamp]
+
+
+def _renumbered(tiles: rtf.StoredTiles, who: NDArray[np.int64]) -> rtf.StoredTiles:
+    """The tiles of the entities `who`, ascending, which are numbered from 0 in the result."""
+    at = np.searchsorted(who, tiles.entity)
+    rows = np.append(who, -1)[at] == tiles.entity
+    return rtf.StoredTiles(
+        at[rows],
+        tiles.keys[rows],
+        tiles.latest_us[rows],
+        tiles.measures[rows],
+        tiles.sizes[rows],
+        tiles.hashes[np.repeat(rows, tiles.sizes)],
+    )
+
+
+@dataclass(frozen=True)
+class _States:
+    """The stored state of e entities.
+
+    Attributes:
+        sequences: the last event applied, shape [e].
+        blobs: tile blobs.
+        recents: packed interactions.
+        broken: why each cannot be read; None where it can.
+    """
+
+    sequences: NDArray[np.int64]
+    blobs: list[bytes]
+    recents: list[bytes]
+    broken: list[str | None]
+
+    def read_tiles(self, kind: str, mine: slice) -> rtf.StoredTiles:
+        """The tiles of the entities of one kind, numbered from 0; broken ones are noted."""
+        tiles, unreadable = rtf.read_blobs(self.blobs[mine], len(ACTIVITY_KINDS[kind].measures))
+        for e in (np.flatnonzero(unreadable) + mine.start).tolist():
+            self.broken[e] = self.broken[e] or f"the tiles of a {kind} cannot be read"
+        return tiles
+
+
+def _decode(grouped: Grouped, stored: Sequence[Stored]) -> _States:
+    n = len(stored)
+    states = _States(np.zeros(n, np.int64), [b""] * n, [b""] * n, [None] * n)
+    for e, (sequence, tiles, recent) in enumerate(stored):
+        if sequence is None:
+            continue
+        try:
+            states.sequences[e] = int(sequence)
+            blob, recents = _bytes(tiles), _bytes(recent) if recent else b""
+        except (CorruptValue, ValueError, OverflowError):
+            states.broken[e] = f"the state of a {KIND_NAMES[grouped.kinds[e]]} cannot be read"
+            continue
+        if not blob or len(recents) % INTERACTION.itemsize:
+            states.broken[e] = f"a {KIND_NAMES[grouped.kinds[e]]} has a sequence number but no tiles, or half neighbours"
+            continue
+        states.blobs[e], states.recents[e] = blob, recents
+    return states
+
+
+def _bytes(message: bytes | None) -> bytes:
+    value = decode_value(message)
+    if not isinstance(value, bytes):
+        raise CorruptValue("a stored value is not bytes")
+    return value
+
+
+def _fresh(grouped: Grouped, sequences: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which records come after everything that their entity has seen, stored or earlier in the batch, shape [m]."""
+    numbers = grouped.records["stream_seq"]
+    _, rank = np.unique(numbers, return_inverse=True)
+    # Ranks of different entities are kept apart, so that one running maximum serves all.
+    rank = rank + grouped.entity * (len(numbers) + 1)
+    before = np.full(len(numbers), -1)
+    before[1:] = np.maximum.accumulate(rank)[:-1]
+    fresh: NDArray[np.bool_] = (numbers > sequences[grouped.entity]) & (rank > before)
+    return fresh

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-import mmh3
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from prometheus_client import Counter
+from redis.exceptions import RedisError
 
+from feature_repo.errors import StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas.validation import FieldError
-from feature_repo.ingestion import dead_letters, screen
+from feature_repo.ingestion import Screened, dead_letters, read_rows, screen, screen_pseudonymised
 from feature_repo.pseudonyms import Pseudonymiser
-from feature_repo.tiles import ACTIVITY_KINDS
+from feature_repo.streaming.keys import (
+    DEAD_LETTERS,
+    LOG_STREAM,
+    PARTITION_PREFIX,
+    PARTITIONS,
+    SEEN_PREFIX,
+    SEQUENCE_KEY,
+)
+from feature_repo.streaming.records import BODY_AT, RECORD, fan_out
 
-PARTITIONS = 4
-SEQUENCE_KEY = "fraud:stream_seq"
-DEAD_LETTERS = "fraud:dead_letters"
-LOG_STREAM = "fraud:event_log"
-_PARTITION_PREFIX = "fraud:events:"
-_SEEN_PREFIX = "fraud:seen:"
 # A producer repeats what it was not answered for within hours; the event log drops later repeats.
 _SEEN_S = 3 * 86_400
 # Redis serves nobody else while a script runs: a hundred events take it a few milliseconds.
 _EVENTS_PER_CALL = 100
 
+EVENTS = Counter("fraud_ingestion_events", "Events by what became of them: accepted, repeated, refused.", ["outcome"])
+REFUSED = Counter("fraud_ingestion_refused_fields", "Reasons for refusals by the field at fault.", ["field"])
+
 # Numbering and writing are one step, so that the numbers of every stream ascend whoever publishes at the same time:
-# the worker takes a lower number after a higher one for a repeat. KEYS: sequence, log stream, partition prefix, seen
-# prefix. ARGV: seconds an id is remembered, then per event its id, its body and its `kind:partition` owners.
+# the worker takes a lower number after a higher one for a repeat. Numbers begin at the clock's microseconds, so that
+# they go on ascending should Redis lose the last one. KEYS: sequence, log stream, partition prefix, seen prefix. ARGV:
+# seconds an id is remembered, then per event its id, its body, and how many (partition, record) pairs follow.
 _PUBLISH = """
-for i = 2, #ARGV, 3 do
+local i, taken = 2, 0
+while i <= #ARGV do
+  local last = i + 2 + 2 * tonumber(ARGV[i + 2])
   if redis.call('SET', KEYS[4] .. ARGV[i], '1', 'NX', 'EX', ARGV[1]) then
-    local number = redis.call('INCR', KEYS[1])
-    redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 1], 'stream_seq', number)
-    for kind, partition in string.gmatch(ARGV[i + 2], '([%a_]+):(%d+)') do
-      redis.call('XADD', KEYS[3] .. partition, '*', 'kind', kind, 'event', ARGV[i + 1], 'stream_seq', number)
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+      local now = redis.call('TIME')
+      redis.call('SET', KEYS[1], string.format('%d%06d', now[1], now[2]))
     end
+    redis.call('INCR', KEYS[1])
+    local number = redis.call('GET', KEYS[1])
+    redis.call('XADD', KEYS[2], '*', 'event', ARGV[i + 1], 'stream_seq', number)
+    local packed = struct.pack('<I4I4', number % 4294967296, math.floor(number / 4294967296))
+    for j = i + 3, last, 2 do
+      redis.call('XADD', KEYS[3] .. ARGV[j], '*', 'record', packed .. ARGV[j + 1])
+    end
+    taken = taken + 1
   end
+  i = last + 1
 end
+return taken
 """
-
-
-def partition_stream(partition: int) -> str:
-    """The stream of one partition."""
-    return f"{_PARTITION_PREFIX}{partition}"
 
 
 class Publisher:
@@ -61,6 +75,22 @@ class Publisher:
         self._pseudonymise = pseudonymise
         self._script = redis.register_script(_PUBLISH)
 
+    async def publish_rows(self, rows: Sequence[dict[str, Any]], arrived_us: int) -> list[FieldError]:
+        """Takes n events as JSON-like records; as `publish`, and what is no event at all is refused by its row.
+
+        Args:
+            rows: raw events; each may name its `schema_version`.
+            arrived_us: their arrival, microseconds.
+
+        Returns:
+            Why events were refused, by their row in `rows`.
+        """
+        read = read_rows(rows, self._pseudonymise)
+        await self._bury(read.letters, read.refused)
+        errors = await self.publish(read.batch, np.full(len(read.batch), arrived_us))
+        moved = [FieldError(int(read.kept[e.row]), e.field, e.reason) for e in errors]
+        return sorted([*read.refused, *moved], key=lambda e: (e.row, e.field))
+
     async def publish(self, batch: EventBatch, arrived_us: NDArray[np.int64]) -> list[FieldError]:
         """Validates, pseudonymises, numbers and fans out n events; refused ones go to the dead-letter stream.
 
@@ -72,32 +102,70 @@ class Publisher:
 
         Returns:
             Why events were refused; empty when all were taken.
+
+        Raises:
+            StoreUnavailable: Redis did not take them; which were taken is not known, so publish all again.
         """
         screened = screen(batch, self._pseudonymise, arrived_us)
-        letters = dead_letters(batch, screened.refused, self._pseudonymise)
-        if letters:
-            pipeline = self._redis.pipeline(transaction=False)
-            for letter in letters:
-                pipeline.xadd(DEAD_LETTERS, {"letter": letter})
-            await pipeline.execute()
-        keys = [SEQUENCE_KEY, LOG_STREAM, _PARTITION_PREFIX, _SEEN_PREFIX]
-        for start in range(0, len(screened.kept), _EVENTS_PER_CALL):
-            given: list[Any] = [_SEEN_S]
-            for offset in range(start, min(start + _EVENTS_PER_CALL, len(screened.kept))):
-                event, arrived = screened.accepted.row(offset), int(arrived_us[screened.kept[offset]])
-                owned = ",".join(f"{kind}:{partition}" for kind, partition in owners(event))
-                given += [event["event_id"], orjson.dumps({"event": event, "ingested_at": arrived}), owned]
-            await self._script(keys=keys, args=given)
+        await self._bury(dead_letters(batch, screened.refused, self._pseudonymise), screened.refused)
+        await self._take(screened, arrived_us[screened.kept])
+        return screened.refused
+
+    async def republish(self, event: dict[str, Any], arrived_us: int) -> list[FieldError]:
+        """Takes one event that carries pseudonyms already, from a dead letter; refused, it makes no other letter.
+
+        Returns:
+            Why it was refused; empty when it was taken, now or before.
+        """
+        batch = EventBatch.from_rows([event])
+        screened = screen_pseudonymised(batch, np.array([arrived_us]))
+        await self._take(screened, np.full(len(screened.kept), arrived_us))
         return screened.refused
 
     async def any_taken(self, event_ids: list[str]) -> bool:
         """Whether an event with one of these ids was taken in the last days."""
-        return bool(event_ids) and bool(await self._redis.exists(*(f"{_SEEN_PREFIX}{i}" for i in event_ids)))
+        return bool(event_ids) and bool(await self._redis.exists(*(f"{SEEN_PREFIX}{i}" for i in event_ids)))
+
+    async def _bury(self, letters: Sequence[bytes], refused: Sequence[FieldError]) -> None:
+        if not letters:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for letter in letters:
+            pipeline.xadd(DEAD_LETTERS, {"letter": letter})
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        EVENTS.labels("refused").inc(len(letters))
+        for one in refused:
+            REFUSED.labels(one.field).inc()
+
+    async def _take(self, screened: Screened, arrived_us: NDArray[np.int64]) -> None:
+        """Numbers and fans out the accepted events of a batch, arrived at shape [kept]."""
+        batch = screened.accepted
+        n = len(batch)
+        fanned = fan_out(batch, np.zeros(n, np.int64), PARTITIONS)
+        packed, size = fanned.records.tobytes(), RECORD.itemsize
+        bodies = [packed[at + BODY_AT : at + size] for at in range(0, len(packed), size)]
+        ends = np.searchsorted(fanned.rows, np.arange(n + 1)).tolist()
+        partitions = fanned.partitions.tolist()
+        keys = [SEQUENCE_KEY, LOG_STREAM, PARTITION_PREFIX, SEEN_PREFIX]
+        taken = 0
+        for start in range(0, n, _EVENTS_PER_CALL):
+            given: list[Any] = [_SEEN_S]
+            for row in range(start, min(start + _EVENTS_PER_CALL, n)):
+                event, mine = batch.row(row), range(ends[row], ends[row + 1])
+                body = orjson.dumps({"event": event, "ingested_at": int(arrived_us[row])})
+                given += [event["event_id"], body, len(mine)]
+                for i in mine:
+                    given += [partitions[i], bodies[i]]
+            try:
+                taken += await self._script(keys=keys, args=given)
+            except (RedisError, OSError) as error:
+                raise _unavailable(error) from error
+        EVENTS.labels("accepted").inc(taken)
+        EVENTS.labels("repeated").inc(n - taken)
 
 
-def owners(event: dict[str, Any]) -> Iterable[tuple[str, int]]:
-    """The entity kinds of an event and the partition that owns each entity."""
-    for kind, activity in ACTIVITY_KINDS.items():
-        ids = [event.get(name) for name in activity.id_fields]
-        if all(ids):
-            yield kind, mmh3.hash("|".join([kind, *map(str, ids)]), signed=False) % PARTITIONS
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"Redis did not take the events ({error!r}): publish them again, repeats are skipped")

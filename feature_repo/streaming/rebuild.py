@@ -6,72 +6,63 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from feature_repo.errors import MissingData
+from feature_repo.errors import CorruptValue, MissingData
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.settings import KEY_TTL_SECONDS
-from feature_repo.streaming.fold import EntityState, records, state_key, write_state
-from feature_repo.streaming.publisher import SEQUENCE_KEY
-from feature_repo.tiles import ACTIVITY_KINDS
+from feature_repo.streaming.fold import Grouped, fold, state_fields, written_fields
+from feature_repo.streaming.keys import COMPLETE_KEY, PARTITIONS, SEQUENCE_KEY
+from feature_repo.streaming.records import KIND_NAMES, fan_out
 
 _CHUNK = 20_000
-Entity = tuple[str, tuple[str, ...]]
 
 
 def rebuild(log: Path, redis: Any, project: str, progress: Callable[[int, int], None] | None = None) -> int:
     """Writes the tiles and neighbours of every entity of a log; numbering goes on from its last event.
 
+    One that was interrupted is taken up by running it again: what an entity has seen is skipped.
+
     Args:
         log: the event log.
         redis: a synchronous Redis client.
         project: the Feast project.
-        progress: called with (events folded or entities written, events and entities in all).
+        progress: called with (events folded, events in all).
 
     Returns:
         The number of the last event applied.
 
     Raises:
-        MissingData: Redis is not empty, or the log is.
+        MissingData: Redis is in use, or the log is empty.
+        CorruptValue: Redis holds an entity whose state cannot be read.
     """
-    if redis.exists(SEQUENCE_KEY):
+    if redis.exists(COMPLETE_KEY):
         raise MissingData(
-            "Redis already holds numbered events, and a rebuild restores an empty Redis: empty it, or give another one"
+            "Redis already holds features, and a rebuild restores an empty Redis: empty it, or give another one"
         )
     table = read_log(log)
-    # The trimming clock of an entity is its own latest event: knowing it beforehand spares most of the tiles.
-    latest = {kind: _latest_events(table, kind) for kind in ACTIVITY_KINDS}
-    states: dict[Entity, EntityState] = {}
+    numbers = table.column("stream_seq").to_numpy()
     for start in range(0, len(table), _CHUNK):
-        part = table.slice(start, _CHUNK)
-        for record in records(EventBatch.from_arrow(part), part.column("stream_seq").to_numpy()):
-            identity: Entity = (record.kind, record.keys)
-            state = states.get(identity)
-            if state is None:
-                state = states[identity] = EntityState.new(record.kind)
-            state.apply(record, latest[record.kind][record.keys])
+        part = EventBatch.from_arrow(table.slice(start, _CHUNK))
+        _apply(redis, project, Grouped.of(fan_out(part, numbers[start : start + _CHUNK], PARTITIONS).records))
         if progress:
-            progress(start + len(part), len(table) + len(states))
-    pipeline = redis.pipeline(transaction=False)
-    for done, ((kind, keys), state) in enumerate(states.items(), 1):
-        key = state_key(project, kind, keys)
-        pipeline.hset(key, mapping=write_state(state))
-        pipeline.expire(key, KEY_TTL_SECONDS)
-        if done % 1000 == 0 or done == len(states):
-            pipeline.execute()
-            if progress:
-                progress(len(table) + done, len(table) + len(states))
-    last = int(table.column("stream_seq")[-1].as_py())
-    redis.set(SEQUENCE_KEY, last)
+            progress(start + len(part), len(table))
+    last = int(numbers[-1])
+    redis.set(SEQUENCE_KEY, max(last, int(redis.get(SEQUENCE_KEY) or 0)))
+    redis.set(COMPLETE_KEY, b"1")
     return last
 
 
-def _latest_events(table: pa.Table, kind: str) -> dict[tuple[str, ...], int]:
-    """When each entity of a kind acted last, microseconds."""
-    names = list(ACTIVITY_KINDS[kind].id_fields)
-    acts = table.select([*names, "event_timestamp"]).drop_null()
-    acts = acts.set_column(len(names), "at", acts["event_timestamp"].cast(pa.int64()))
-    grouped = acts.group_by(names).aggregate([("at", "max")])
-    keys = zip(*(grouped[name].to_pylist() for name in names), strict=True)
-    return dict(zip(keys, grouped["at_max"].to_pylist(), strict=True))
+def _apply(redis: Any, project: str, grouped: Grouped) -> None:
+    keys, kinds = grouped.keys(project), [KIND_NAMES[kind] for kind in grouped.kinds]
+    pipeline = redis.pipeline(transaction=False)
+    for key, kind in zip(keys, kinds, strict=True):
+        pipeline.hmget(key, state_fields(kind))
+    folded = fold(grouped, pipeline.execute())
+    for why in folded.broken:
+        if why is not None:
+            raise CorruptValue(f"{why}: empty Redis before a rebuild")
+    for key, kind, values in zip(keys, kinds, folded.values, strict=True):
+        if values is not None:
+            pipeline.hset(key, mapping=dict(zip(written_fields(kind), values, strict=True)))
+            pipeline.expire(key, KEY_TTL_SECONDS)
+    pipeline.execute()

@@ -14,45 +14,46 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
-import pyarrow as pa
 import redis.asyncio as aioredis
-from prometheus_client import Counter, Gauge, start_http_server
-from redis.exceptions import RedisError
+from prometheus_client import start_http_server
+from redis.exceptions import RedisError, ResponseError
 
-from feature_repo.errors import CorruptValue, FeatureRepoError
-from feature_repo.event_batch import EventBatch
-from feature_repo.event_log import append, log_table
+from feature_repo.event_log import log_days
+from feature_repo.redis_pipeline import Template, execute, pack
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
-from feature_repo.streaming.fold import Record, read_state, records, state_fields, state_key, write_state
-from feature_repo.streaming.publisher import DEAD_LETTERS, LOG_STREAM, PARTITIONS, partition_stream
+from feature_repo.streaming import metrics
+from feature_repo.streaming.dead_letters import entry_letter, record_letter
+from feature_repo.streaming.fold import Grouped, Stored, fold, state_fields, written_fields
+from feature_repo.streaming.keys import (
+    COMPLETE_KEY,
+    DEAD_LETTERS,
+    LOG_STREAM,
+    PARTITIONS,
+    checkpoint_key,
+    partition_stream,
+)
+from feature_repo.streaming.log_writer import append_entries
+from feature_repo.streaming.records import KIND_NAMES, read_records
 
 _BATCH = 2000
 _BLOCK_MS = 200
 _LOG_FLUSH_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
-Entry = dict[bytes, bytes]
-# What reading a damaged entry or state can raise.
-_UNUSABLE = (FeatureRepoError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_READ = [Template(b"HMGET", state_fields(kind)) for kind in KIND_NAMES]
+_WRITE = [Template(b"HSET", written_fields(kind), valued=True) for kind in KIND_NAMES]
+_EXPIRE = Template(b"EXPIRE", [b"%d" % KEY_TTL_SECONDS])
 
-APPLIED = Counter("fraud_worker_records_total", "Records applied to the online store.", ["partition"])
-REPEATED = Counter("fraud_worker_repeated_records_total", "Records that were delivered again and skipped.")
-DEAD = Counter("fraud_worker_dead_letters_total", "Stream entries that could not be used.")
-SEQUENCE = Gauge("fraud_worker_sequence", "Number of the last event applied.", ["partition"])
+# (entry id, fields) as XREAD returns them.
+Entry = tuple[bytes, dict[bytes, bytes]]
 
 logger = logging.getLogger(__name__)
-
-
-def checkpoint_key(stream: str) -> str:
-    """Where a worker keeps the last entry of `stream` that it finished."""
-    return f"fraud:checkpoint:{stream}"
 
 
 class Worker:
@@ -77,6 +78,7 @@ class Worker:
         self._partitions = partitions
         self._project = project
         self._stopping = asyncio.Event()
+        self._was_complete = False
 
     def stop(self) -> None:
         """Asks the worker to finish what it holds and end."""
@@ -90,7 +92,13 @@ class Worker:
             if self._log is not None:
                 tasks.create_task(self._log_loop(self._log))
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def drain(self) -> None:
+        """Applies everything that is in the owned streams now, in this task, and returns."""
+        for partition in self._partitions:
+            while await self._apply_next(partition, block_ms=None):
+                pass
+
+    async def _repeat(self, step: Callable[[], Awaitable[object]]) -> None:
         """Takes the step until `stop`; one that Redis or the disk fails is taken again, after longer and longer."""
         wait = 0.0
         while not self._stopping.is_set():
@@ -99,6 +107,7 @@ class Worker:
             except (RedisError, OSError) as error:
                 if not wait:
                     logger.warning("the worker tries again until it succeeds: %r", error)
+                metrics.RETRIES.inc()
                 wait = min(_LONGEST_WAIT_S, 2 * wait or _FIRST_WAIT_S)
                 await self._pause(wait)
             else:
@@ -111,12 +120,35 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    async def _apply_next(self, partition: int) -> None:
+    async def _apply_next(self, partition: int, block_ms: int | None = _BLOCK_MS) -> bool:
+        """Applies the next micro-batch of a partition; returns whether there was one."""
         stream = partition_stream(partition)
-        entries = await self._next(stream)
+        if not await self._store_is_complete():
+            await self._pause(_FIRST_WAIT_S)
+            return False
+        entries = await self._next(stream, block_ms)
         if entries:
-            await self.apply(partition, [fields for _, fields in entries])
+            await self.apply(partition, entries)
             await self._finish(stream, entries[-1][0])
+        metrics.observe_progress(partition, entries[-1][0] if entries else None, full=len(entries) == _BATCH)
+        return bool(entries)
+
+    async def _store_is_complete(self) -> bool:
+        """Whether the store holds what was applied before; a store that lost its data waits for a rebuild.
+
+        Folding on would leave windows that look whole and are not. The events wait in their streams meanwhile.
+        """
+        if await self._redis.exists(COMPLETE_KEY):
+            self._was_complete = True
+        elif self._was_complete or (self._log is not None and log_days(self._log)):
+            if not metrics.is_waiting():
+                logger.error("Redis lost the features: the worker waits for `fraud features rebuild`")
+            metrics.WAITING.set(1)
+            return False
+        else:
+            await self._redis.set(COMPLETE_KEY, b"1")
+        metrics.WAITING.set(0)
+        return True
 
     async def _log_loop(self, log: Path) -> None:
         async def step() -> None:
@@ -135,94 +167,64 @@ class Worker:
         """Appends the next events to the log; returns whether there may be more."""
         entries = await self._next(LOG_STREAM)
         if entries:
-            letters = await asyncio.to_thread(_append_log, log, [fields for _, fields in entries])
+            letters = await asyncio.to_thread(append_entries, log, [fields for _, fields in entries])
             for letter in letters:
                 await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
             await self._finish(LOG_STREAM, entries[-1][0])
         return len(entries) == _BATCH
 
     async def _finish(self, stream: str, last: bytes) -> None:
+        # The checkpoint first: what is trimmed must never be needed again.
         await self._redis.set(checkpoint_key(stream), last)
         await self._redis.xtrim(stream, minid=last, approximate=True)
 
-    async def _next(self, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _next(self, stream: str, block_ms: int | None = _BLOCK_MS) -> list[Entry]:
         after = await self._redis.get(checkpoint_key(stream)) or b"0"
-        answer = await self._redis.xread({stream: after}, count=_BATCH, block=_BLOCK_MS)
-        return answer[0][1] if answer else []
+        answer = await self._redis.xread({stream: after}, count=_BATCH, block=block_ms)
+        entries: list[Entry] = answer[0][1] if answer else []
+        return entries
 
-    async def apply(self, partition: int, entries: list[dict[bytes, bytes]]) -> None:
+    async def apply(self, partition: int, entries: Sequence[Entry]) -> None:
         """Folds a micro-batch, in stream order, into the entities' stored state.
 
-        What cannot be folded goes to the dead letters: an entry that is no record, and all entries of an entity whose
+        What cannot be folded goes to the dead letters: an entry that is no record, and all records of an entity whose
         stored state cannot be read.
         """
-        by_entity: dict[tuple[str, tuple[str, ...]], list[tuple[Record, Entry]]] = {}
-        letters: list[bytes] = []
-        for entry in entries:
-            try:
-                record = _record(entry)
-            except _UNUSABLE as error:
-                letters.append(_letter(entry, error))
-            else:
-                by_entity.setdefault((record.kind, record.keys), []).append((record, entry))
-        keys = [state_key(self._project, kind, ids) for kind, ids in by_entity]
-        reads = self._redis.pipeline(transaction=False)
-        for key, (kind, _) in zip(keys, by_entity, strict=True):
-            reads.hmget(key, state_fields(kind))
-        writes = self._redis.pipeline(transaction=False)
-        stored = await reads.execute(raise_on_error=False)
-        for key, values, ((kind, _), mine) in zip(keys, stored, by_entity.items(), strict=True):
-            if isinstance(values, RedisError) and not str(values).startswith("WRONGTYPE"):
-                raise values
-            try:
-                fields = _fold(kind, values, [record for record, _ in mine])
-            except _UNUSABLE as error:
-                letters += [_letter(entry, error) for _, entry in mine]
-                continue
-            if fields:
-                writes.hset(key, mapping=fields)
-                writes.expire(key, KEY_TTL_SECONDS)
-        for letter in letters:
-            writes.xadd(DEAD_LETTERS, {"letter": letter})
-        await writes.execute()
-        APPLIED.labels(partition).inc(len(entries) - len(letters))
-        last = max((record.stream_seq for mine in by_entity.values() for record, _ in mine), default=0)
-        if last:
-            SEQUENCE.labels(partition).set(last)
+        bodies = [fields.get(b"record", b"") for _, fields in entries]
+        records, usable = read_records(bodies)
+        unread = set(range(len(bodies))) - set(usable.tolist()) if len(usable) < len(bodies) else ()
+        letters = [entry_letter(entries[i][1], "it is no record that this version knows") for i in sorted(unread)]
+        grouped = Grouped.of(records)
+        keys = grouped.keys(self._project)
+        kinds = grouped.kinds.tolist()
+        answers = await execute(self._redis, [_READ[kind](key) for kind, key in zip(kinds, keys, strict=True)])
+        folded = fold(grouped, list(map(_stored, answers)))
+        for i in grouped.records_of_broken(folded.broken):
+            why = folded.broken[grouped.entity[i]] or ""
+            letters.append(record_letter(bodies[usable[grouped.positions[i]]], why))
+        writes = []
+        for kind, key, values in zip(kinds, keys, folded.values, strict=True):
+            if values is not None:
+                writes += [_WRITE[kind].with_values(key, values), _EXPIRE(key)]
+        writes += [pack(b"XADD", DEAD_LETTERS.encode(), b"*", b"letter", letter) for letter in letters]
+        for answer in await execute(self._redis, writes):
+            if isinstance(answer, RedisError):
+                raise answer
+        metrics.DEAD.inc(len(letters))
+        metrics.APPLIED.labels(partition).inc(folded.applied)
+        metrics.REPEATED.inc(len(entries) - len(letters) - folded.applied)
+        if len(records):
+            metrics.SEQUENCE.labels(partition).set(int(records["stream_seq"].max()))
 
 
-def _record(entry: Entry) -> Record:
-    """Reads one stream entry; raises one of `_UNUSABLE` when it is not what the publisher writes."""
-    event, number, _ = _event(entry)
-    kind = entry[b"kind"].decode()
-    for record in records(EventBatch.from_rows([event]), np.array([number], np.int64)):
-        if record.kind == kind:
-            return record
-    raise CorruptValue(f"the event names no {kind:.80}")
-
-
-def _event(entry: Entry) -> tuple[dict[str, Any], int, int]:
-    body = orjson.loads(entry[b"event"])
-    return body["event"], int(entry[b"stream_seq"]), int(body["ingested_at"])
-
-
-def _fold(kind: str, values: Any, mine: list[Record]) -> Mapping[bytes, bytes] | None:
-    """The new hash fields of an entity, or None when all its records were applied before."""
-    if isinstance(values, RedisError):
-        raise CorruptValue(f"the key of a {kind} holds no hash")
-    state = read_state(kind, values)
-    applied = sum(state.apply(record) for record in mine)
-    REPEATED.inc(len(mine) - applied)
-    return write_state(state) if applied else None
-
-
-def _letter(entry: Entry, error: Exception) -> bytes:
-    """The dead letter of a stream entry. Of errors that are not ours it tells the class: others may quote an id."""
-    reason = str(error) if isinstance(error, FeatureRepoError | orjson.JSONDecodeError) else type(error).__name__
-    DEAD.inc()
-    logger.error("an event went to %s: %s", DEAD_LETTERS, reason)
-    given = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in entry.items()}
-    return orjson.dumps({"entry": given, "reasons": [reason]})
+def _stored(answer: Any) -> Stored:
+    """The state that Redis answered with; of a key that holds no hash, one that cannot be read."""
+    if not isinstance(answer, RedisError):
+        stored: Stored = answer if len(answer) == 3 else [*answer, None]
+        return stored
+    if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+        return [b"no hash", None, None]
+    raise answer
 
 
 async def caught_up(redis: Any, streams: list[str]) -> bool:
@@ -234,27 +236,6 @@ async def caught_up(redis: Any, streams: list[str]) -> bool:
     answers = await pipeline.execute()
     pairs = zip(answers[::2], answers[1::2], strict=True)
     return all(not last or last[0][0] == checkpoint for last, checkpoint in pairs)
-
-
-def _append_log(log: Path, entries: list[Entry]) -> list[bytes]:
-    """Appends what can be read and returns the dead letters of the rest."""
-    tables, letters = [], []
-    try:
-        tables.append(_table(entries))
-    except _UNUSABLE:  # one by one, then, to find which
-        for entry in entries:
-            try:
-                tables.append(_table([entry]))
-            except _UNUSABLE as error:
-                letters.append(_letter(entry, error))
-    if tables:
-        append(log, pa.concat_tables(tables))
-    return letters
-
-
-def _table(entries: list[Entry]) -> pa.Table:
-    events, numbers, arrived = zip(*map(_event, entries), strict=True)
-    return log_table(EventBatch.from_rows(events), np.array(numbers, np.int64), np.array(arrived, np.int64))
 
 
 async def _main(settings: FeatureSettings, log: Path | None, metrics_port: int) -> None:

@@ -11,27 +11,33 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import redis
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisAway
 
-from feature_repo.errors import MissingData
+from feature_repo.errors import MissingData, StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.event_schemas.validation import FieldError
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming import worker as worker_module
-from feature_repo.streaming.fold import read_state, state_fields, state_key
-from feature_repo.streaming.publisher import (
+from feature_repo.feast_format import decode_value
+from feature_repo.streaming.fold import state_fields, state_key
+from feature_repo.streaming.keys import (
     DEAD_LETTERS,
     LOG_STREAM,
     PARTITIONS,
     SEQUENCE_KEY,
-    Publisher,
+    checkpoint_key,
     partition_stream,
 )
+from feature_repo.streaming.metrics import WAITING
+from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.rebuild import rebuild
+from feature_repo.streaming.records import KIND_NAMES, read_records
 from feature_repo.streaming.worker import Worker, caught_up
-from simulators.local_services import RedisServer
+from feature_repo.tiles import PackedTiles
+from simulators.local_services import free_port, redis_server_binary
 
 NOW_US = 1_770_000_000_000_000
 STREAMS = [LOG_STREAM, *(partition_stream(p) for p in range(PARTITIONS))]
@@ -76,8 +82,14 @@ async def until_caught_up(client: aioredis.Redis, streams: list[str] = STREAMS) 
 async def changes_of(client: aioredis.Redis, pseudonymiser: Pseudonymiser, rider: str = "rider-1") -> int:
     """How many changes the rider's day tiles count."""
     key = state_key("fraud", "rider", (pseudonymiser("rider", rider),))
-    tiles = read_state("rider", await client.hmget(key, state_fields("rider"))).tiles.tiles
-    return sum(tile[1 + CHANGES] for k, tile in tiles.items() if k >> 32 == 86_400)
+    _, tiles, _ = await client.hmget(key, state_fields("rider"))
+    packed = PackedTiles.read(decode_value(tiles))
+    return int(packed.measures[packed.keys >> 32 == 86_400, CHANGES].sum())
+
+
+def sequence_of(fields: dict[bytes, bytes]) -> int:
+    record = fields.get(b"record")
+    return int(fields[b"stream_seq"]) if record is None else int(read_records([record])[0]["stream_seq"][0])
 
 
 async def letters(client: aioredis.Redis) -> list[dict[str, Any]]:
@@ -116,7 +128,8 @@ async def test_publishers_at_the_same_time_lose_nothing(
     for one in clients:
         await one.aclose()
     for stream in STREAMS:
-        numbers = [int(fields[b"stream_seq"]) for _, fields in await client.xrange(stream)]
+        entries = [fields for _, fields in await client.xrange(stream)]
+        numbers = [sequence_of(fields) for fields in entries]
         assert numbers == sorted(numbers), stream
     async with at_work(Worker(client, None)):
         await until_caught_up(client, STREAMS[1:])
@@ -125,8 +138,9 @@ async def test_publishers_at_the_same_time_lose_nothing(
 
 async def test_an_event_published_twice_counts_once(client: aioredis.Redis, pseudonymiser: Pseudonymiser) -> None:
     await publish(client, pseudonymiser, change(1), change(2))
+    before = int(await client.get(SEQUENCE_KEY))
     await publish(client, pseudonymiser, change(2), change(3))
-    assert await client.get(SEQUENCE_KEY) == b"3"
+    assert int(await client.get(SEQUENCE_KEY)) == before + 1
     async with at_work(Worker(client, None)):
         await until_caught_up(client, STREAMS[1:])
     assert await changes_of(client, pseudonymiser) == 3
@@ -166,38 +180,67 @@ async def test_dead_letters_name_nobody(client: aioredis.Redis, pseudonymiser: P
     assert "must be one of" in second["reasons"][0]
 
 
-async def test_the_worker_outlives_redis(pseudonymiser: Pseudonymiser, tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "first") as server:
-        url = server.url
-        client = aioredis.Redis.from_url(url)
-        worker = Worker(client, None)
+@pytest.mark.parametrize("keeps_data", [True, False])
+async def test_the_worker_outlives_redis(
+    pseudonymiser: Pseudonymiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_data: bool
+) -> None:
+    """One that comes back with its data is taken up again; one that comes back empty waits for a rebuild."""
+    monkeypatch.setattr(worker_module, "_LOG_FLUSH_S", 0.02)
+    port = str(free_port())
+    url, log = f"redis://127.0.0.1:{port}", tmp_path / "log"
+    (tmp_path / "redis").mkdir()
+    arguments = ["--appendonly", "yes", "--appendfsync", "always"] if keeps_data else []
+    command = [*_redis_command(port), *arguments, "--dir", str(tmp_path / "redis")]
+    client = aioredis.Redis.from_url(url)
+    worker = Worker(client, log)
+    async with redis_process(command, client):
         task = asyncio.create_task(worker.run())
         await publish(client, pseudonymiser, change(1))
-        await until_caught_up(client, STREAMS[1:])
-    await asyncio.sleep(0.5)
+        await until_caught_up(client)
+    await asyncio.sleep(0.3)
     assert not task.done()
-    port = url.rpartition(":")[2]
-    again = await asyncio.create_subprocess_exec(*_redis_command(port), stdout=asyncio.subprocess.DEVNULL, cwd=tmp_path)
+    async with redis_process(command, client):
+        await publish(client, pseudonymiser, change(2))
+        if not keeps_data:
+            async with asyncio.timeout(30):
+                while not WAITING._value.get():
+                    await asyncio.sleep(0.01)
+            assert await client.get(checkpoint_key(partition_stream(0))) is None
+            with redis.Redis.from_url(url) as plain:
+                rebuild(log, plain, "fraud")
+        await until_caught_up(client)
+        assert await changes_of(client, pseudonymiser) == 2
+        assert not WAITING._value.get()
+        worker.stop()
+        await task
+    await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def redis_process(command: list[str], client: aioredis.Redis) -> AsyncIterator[None]:
+    """A Redis of its own, ended without a chance to save."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(RedisAway):
-                    await publish(client, pseudonymiser, change(2))
+                    await client.ping()
                     break
-                await asyncio.sleep(0.05)
-        await until_caught_up(client, STREAMS[1:])
-        assert await changes_of(client, pseudonymiser) == 1
+                await asyncio.sleep(0.02)
+        yield
     finally:
-        worker.stop()
-        await task
-        await client.aclose()
-        again.terminate()
-        await again.wait()
+        process.kill()
+        await process.wait()
+
+
+async def test_a_redis_that_is_away_loses_no_event_and_is_named(client: aioredis.Redis) -> None:
+    nobody = aioredis.Redis.from_url(f"redis://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match="publish them again"):
+        await publish(nobody, Pseudonymiser(b"a key for the tests only"), change(1))
+    await nobody.aclose()
 
 
 def _redis_command(port: str) -> list[str]:
-    from simulators.local_services import redis_server_binary
-
     return [redis_server_binary(), "--port", port.split("/", maxsplit=1)[0], "--bind", "127.0.0.1", "--save", ""]
 
 
@@ -217,8 +260,9 @@ async def test_a_damaged_entity_stops_no_other(
     for n in range(2, 12):
         assert await changes_of(client, pseudonymiser, f"well-{n}") == 1
     (letter,) = await letters(client)
-    assert letter["entry"]["kind"] == "rider"
-    assert orjson.loads(letter["entry"]["event"])["event"]["event_id"] == "e1"
+    records, _ = read_records([bytes.fromhex(letter["record"])])
+    assert KIND_NAMES[records["kind"][0]] == "rider"
+    assert records["timestamp_us"][0] == NOW_US + 1
     assert letter["reasons"]
 
 
@@ -230,7 +274,7 @@ async def test_an_entry_that_is_no_event_stops_no_other(
     client: aioredis.Redis, pseudonymiser: Pseudonymiser, tmp_path: Path, body: bytes
 ) -> None:
     for stream in STREAMS:
-        await client.xadd(stream, {"kind": "rider", "event": body, "stream_seq": 1})
+        await client.xadd(stream, {"record": body, "event": body, "stream_seq": 1})
     await publish(client, pseudonymiser, change(1))
     async with at_work(Worker(client, tmp_path)):
         await until_caught_up(client)
@@ -254,9 +298,8 @@ async def test_the_log_reads_on_while_it_lags_and_takes_the_last_events_at_the_e
 async def test_a_rebuild_refuses_a_store_in_use(
     redis_url: str, client: aioredis.Redis, pseudonymiser: Pseudonymiser, small_log: Path
 ) -> None:
-    import redis
-
     await publish(client, pseudonymiser, change(1))
+    await Worker(client, None).drain()
     with redis.Redis.from_url(redis_url) as plain, pytest.raises(MissingData, match="Redis already holds"):
         rebuild(small_log, plain, "fraud")
-    assert await client.get(SEQUENCE_KEY) == b"1"
+    assert await changes_of(client, pseudonymiser) == 1

@@ -1,0 +1,30 @@
+"""Dead letters: what could not be used, kept with the reason until somebody deals with it.
+
+| letter | from | what it is |
+|---|---|---|
+| `event` | ingestion | an event that breaks its schema or comes by a wrong clock, under pseudonyms |
+| `record` | worker | a record, in hexadecimal, of an entity whose stored state cannot be read |
+| `entry` | worker | a stream entry that is no record or no event |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+
+def event_letter(event: Mapping[str, object], reasons: Sequence[str]) -> bytes:
+    """The letter of an event that ingestion refused; its ids must be pseudonyms."""
+    return orjson.dumps({"event": event, "reasons": reasons})
+
+
+def record_letter(record: bytes, reason: str) -> bytes:
+    """The letter of a record that the worker could not apply."""
+    return orjson.dumps({"record": record.hex(), "reasons": [reason]})
+
+
+def entry_letter(entry: Mapping[bytes, bytes], reason: str) -> bytes:
+    """The letter of a stream entry that the worker could not read."""
+    given = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in entry.items()}
+    return orjson.dumps({"entry": given, "reasons": [reason]})
