@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 import mmh3
 import numpy as np
@@ -50,9 +50,15 @@ def timestamp_field(view: str) -> bytes:
 
 def encode_bytes_value(value: bytes) -> bytes:
     """A `Value` message with `bytes_val`."""
-    return _tag(_BYTES_FIELD, _LENGTH) + _varint(len(value)) + value
+    return _bytes_head(len(value)) + value
 
 
+@lru_cache(65_536)
+def _bytes_head(length: int) -> bytes:
+    return _tag(_BYTES_FIELD, _LENGTH) + _varint(length)
+
+
+@lru_cache(65_536)
 def encode_timestamp(microseconds: int) -> bytes:
     """A `google.protobuf.Timestamp` message."""
     seconds, rest = divmod(microseconds, 1_000_000)

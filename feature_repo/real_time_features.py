@@ -170,9 +170,7 @@ def _alive(code: Ints, latest_us: Ints) -> NDArray[np.bool_]:
     return alive
 
 
-def _sketches(
-    group: Ints, hashes: NDArray[np.uint64], kept: NDArray[np.bool_]
-) -> tuple[Ints, NDArray[np.uint64]]:
+def _sketches(group: Ints, hashes: NDArray[np.uint64], kept: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.uint64]]:
     """The k smallest distinct hashes of each kept group, ascending: their number by group, and all of them."""
     mine = kept[group]
     group, hashes = group[mine], hashes[mine]

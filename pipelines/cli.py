@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.cli_errors import exit_code
-from pipelines.progress import Bars
+from pipelines.cli_features import features_app
+from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,19 +25,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
-features_app = typer.Typer(no_args_is_help=True, help="The feature store.")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
 
-# Of this stream, whatever is put in its place while Feast prints.
-console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-bars = Bars(console)
-
-Home = Annotated[Path, typer.Option("--home", help="Folder of this run's data, models and logs.")]
 DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]
-DEFAULT_HOME = Path(".local/demo")
 DEFAULT_DRIFT_PYTHON = Path(".venv-drift/bin/python")
 
 
@@ -187,35 +180,6 @@ def train(
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
     console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
-
-
-@features_app.command("apply")
-def features_apply(
-    home: Home = DEFAULT_HOME, redis_url: Annotated[str, typer.Option(help="Redis address.")] = "redis://127.0.0.1:6379"
-) -> None:
-    """Register entities, views and services with Feast."""
-    from feast import FeatureStore
-
-    from feature_repo.definitions import definitions
-
-    settings = Workspace(home).features(redis_url)
-    settings.registry.parent.mkdir(parents=True, exist_ok=True)
-    objects = definitions(settings.offline)
-    FeatureStore(config=settings.repo_config()).apply(objects)
-    console.print(f"{len(objects)} definitions in {settings.registry}")
-
-
-@features_app.command("rebuild")
-def features_rebuild(redis_url: Annotated[str, typer.Option(help="Redis address.")], home: Home = DEFAULT_HOME) -> None:
-    """Restore an empty Redis from the event log: the tiles and neighbours of every entity."""
-    import redis
-
-    from feature_repo.settings import FEAST_PROJECT
-    from feature_repo.streaming.rebuild import rebuild
-
-    with redis.Redis.from_url(redis_url) as client, bars.shown():
-        last = rebuild(Workspace(home).event_log, client, FEAST_PROJECT, bars.bar("tiles and neighbours"))
-    console.print(f"restored up to event {last:,}")
 
 
 @app.command()

@@ -6,8 +6,9 @@ and the timestamps that Feast keeps beside them. All of them change together, in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +68,14 @@ class Grouped:
     def keys(self, project: str) -> list[bytes]:
         """The Redis key of each entity's hash."""
         firsts = self.records[self.first]
-        fields = (firsts[name].tolist() for name in ("kind", "key_id", "id", "other_key_id", "other"))
-        return [_key(project, *values) for values in zip(*fields, strict=True)]
+        columns = (firsts[name].tolist() for name in ("kind", "key_id", "other_key_id", "id", "other"))
+        return [
+            # Join keys are sorted by name: of a pair, the driver comes before the rider.
+            _template(project, kind, key_id, other_key_id) % (other, hash64)
+            if kind == PAIR
+            else _template(project, kind, key_id, 0) % hash64
+            for kind, key_id, other_key_id, hash64, other in zip(*columns, strict=True)
+        ]
 
     def records_of_broken(self, broken: Sequence[str | None]) -> list[int]:
         """The records of entities whose state cannot be read."""
@@ -87,25 +94,12 @@ def state_key(project: str, kind: str, keys: tuple[str, ...]) -> bytes:
     return redis_key(project, dict(zip(ACTIVITY_KINDS[kind].id_fields, keys, strict=True)))
 
 
-def _key(project: str, kind: int, key_id: int, hash64: int, other_key_id: int, other: int) -> bytes:
-    """`state_key` of a record, from a template: Redis keys of a kind differ in hexadecimal digits only."""
-    if kind != PAIR:
-        return _template(project, kind, key_id, 0) % hash64
-    # Join keys are sorted by name: the driver comes before the rider.
-    return _template(project, kind, key_id, other_key_id) % (other, hash64)
-
-
-_TEMPLATES: dict[tuple[str, int, int, int], bytes] = {}
-
-
+@cache
 def _template(project: str, kind: int, key_id: int, other_key_id: int) -> bytes:
-    found = _TEMPLATES.get((project, kind, key_id, other_key_id))
-    if found is None:
-        kinds = ("rider", "driver") if kind == PAIR else (KIND_NAMES[kind],)
-        ids = tuple(format_pseudonym(k, i, 0) for k, i in zip(kinds, (key_id, other_key_id), strict=False))
-        key = state_key(project, KIND_NAMES[kind], ids).replace(b"%", b"%%")
-        found = _TEMPLATES[project, kind, key_id, other_key_id] = key.replace(b"0" * 16, b"%016x")
-    return found
+    """What the keys of a kind have in common, with a place for each hash."""
+    kinds = ("rider", "driver") if kind == PAIR else (KIND_NAMES[kind],)
+    ids = tuple(format_pseudonym(k, i, 0) for k, i in zip(kinds, (key_id, other_key_id), strict=False))
+    return state_key(project, KIND_NAMES[kind], ids).replace(b"%", b"%%").replace(b"0" * 16, b"%016x")
 
 
 def state_fields(kind: str) -> list[bytes]:
@@ -159,22 +153,20 @@ def fold(grouped: Grouped, stored: Sequence[Stored]) -> Folded:
             chosen = chosen[fresh[chosen] & sound[grouped.entity[chosen]]]
             applied += len(chosen)
             if len(chosen):
-                _fold_kind(kind, mine.start, (grouped.records[chosen], grouped.entity[chosen]), tiles, states, values)
+                new = _fold_kind(
+                    kind, grouped.records[chosen], grouped.entity[chosen] - mine.start, tiles, states.recents[mine]
+                )
+                for e, value in new:
+                    values[e + mine.start] = value
     return Folded(values, states.broken, applied)
 
 
 def _fold_kind(
-    kind: str,
-    start: int,
-    chosen: tuple[NDArray[np.void], NDArray[np.int64]],
-    tiles: rtf.StoredTiles,
-    states: _States,
-    values: list[list[bytes] | None],
-) -> None:
-    """Writes the new values of the entities of one kind, numbered from `start`, that have a chosen record."""
-    records, entity = chosen
+    kind: str, records: NDArray[np.void], entity: NDArray[np.int64], tiles: rtf.StoredTiles, recents: list[bytes]
+) -> Iterator[tuple[int, list[bytes]]]:
+    """The new values of the entities of one kind that have a record; all arguments number them alike."""
     who, entity = np.unique(entity, return_inverse=True)
-    folded = rtf.fold(ACTIVITY_KINDS[kind], _renumbered(tiles, who - start), records, entity)
+    folded = rtf.fold(ACTIVITY_KINDS[kind], _renumbered(tiles, who), records, entity)
     starts = np.searchsorted(folded.entity, np.arange(len(who)))
     stamps = map(encode_timestamp, np.maximum.reduceat(folded.latest_us, starts).tolist())
     last = records["stream_seq"][np.searchsorted(entity, np.arange(len(who)), side="right") - 1]
@@ -182,11 +174,11 @@ def _fold_kind(
     columns = zip(who.tolist(), last.tolist(), blobs, stamps, strict=True)
     if kind not in ENTITY_KINDS:
         for e, number, blob, stamp in columns:
-            values[e] = [b"%d" % number, blob, stamp]
+            yield e, [b"%d" % number, blob, stamp]
         return
-    recent = rtf.recent_blobs([states.recents[e] for e in who.tolist()], records, entity)
+    recent = rtf.recent_blobs([recents[e] for e in who.tolist()], records, entity)
     for (e, number, blob, stamp), new in zip(columns, recent, strict=True):
-        values[e] = [b"%d" % number, blob, stamp, encode_bytes_value(new), stamp]
+        yield e, [b"%d" % number, blob, stamp, encode_bytes_value(new), stamp]
 
 
 def _renumbered(tiles: rtf.StoredTiles, who: NDArray[np.int64]) -> rtf.StoredTiles:
@@ -240,7 +232,7 @@ def _decode(grouped: Grouped, stored: Sequence[Stored]) -> _States:
             states.broken[e] = f"the state of a {KIND_NAMES[grouped.kinds[e]]} cannot be read"
             continue
         if not blob or len(recents) % INTERACTION.itemsize:
-            states.broken[e] = f"a {KIND_NAMES[grouped.kinds[e]]} has a sequence number but no tiles, or half neighbours"
+            states.broken[e] = f"a {KIND_NAMES[grouped.kinds[e]]} has no tiles, or half a neighbour"
             continue
         states.blobs[e], states.recents[e] = blob, recents
     return states

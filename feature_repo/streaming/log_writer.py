@@ -20,9 +20,7 @@ from feature_repo.streaming.dead_letters import entry_letter
 Entry = Mapping[bytes, bytes]
 _UNUSABLE = (pa.ArrowException, ValueError, LookupError, CorruptValue)
 _SCHEMA = pa.schema([("event", pa.struct(list(arrow_types().items()))), ("ingested_at", pa.int64())])
-_PARSE = arrow_json.ParseOptions(
-    explicit_schema=_SCHEMA, unexpected_field_behavior="error", newlines_in_values=False
-)
+_PARSE = arrow_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error", newlines_in_values=False)
 
 logger = logging.getLogger(__name__)
 

@@ -86,8 +86,13 @@ def fan_out(batch: EventBatch, stream_seq: NDArray[np.int64], partitions: int) -
     pair["other"], pair["other_key_id"], pair["other_kind"] = own["id"][:, driver], own["key_id"][:, driver], driver
     present = np.column_stack([exists, exists[:, rider] & exists[:, driver]])
     records = table[present]
+    return FannedOut(records, np.nonzero(present)[0], partition_of(records, partitions))
+
+
+def partition_of(records: NDArray[np.void], partitions: int) -> NDArray[np.int64]:
+    """Which of the partitions owns the entity of each record, shape [m]."""
     hashes = records["id"] + np.where(records["kind"] == PAIR, records["other"] * _SPREAD, np.uint64(0))
-    return FannedOut(records, np.nonzero(present)[0], (hashes % np.uint64(partitions)).astype(np.int64))
+    return (hashes % np.uint64(partitions)).astype(np.int64)
 
 
 def read_records(bodies: Sequence[bytes]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
@@ -98,7 +103,7 @@ def read_records(bodies: Sequence[bytes]) -> tuple[NDArray[np.void], NDArray[np.
     """
     sizes = np.fromiter(map(len, bodies), np.int64, len(bodies))
     whole = np.flatnonzero(sizes == RECORD.itemsize)
-    joined = b"".join(bodies if len(whole) == len(bodies) else [bodies[i] for i in whole])
+    joined = b"".join(bodies if len(whole) == len(bodies) else [bodies[i] for i in whole.tolist()])
     records = np.frombuffer(joined, RECORD)
     usable = (
         (records["format"] == FORMAT)

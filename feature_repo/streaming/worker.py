@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,8 +49,8 @@ _READ = [Template(b"HMGET", state_fields(kind)) for kind in KIND_NAMES]
 _WRITE = [Template(b"HSET", written_fields(kind), valued=True) for kind in KIND_NAMES]
 _EXPIRE = Template(b"EXPIRE", [b"%d" % KEY_TTL_SECONDS])
 
-# (entry id, fields) as XREAD returns them.
-Entry = tuple[bytes, dict[bytes, bytes]]
+# Entry id, and fields and values in turn, as XREAD returns them.
+Entry = tuple[bytes, list[bytes]]
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +166,7 @@ class Worker:
         """Appends the next events to the log; returns whether there may be more."""
         entries = await self._next(LOG_STREAM)
         if entries:
-            letters = await asyncio.to_thread(append_entries, log, [fields for _, fields in entries])
+            letters = await asyncio.to_thread(append_entries, log, [_fields(entry) for entry in entries])
             for letter in letters:
                 await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
             await self._finish(LOG_STREAM, entries[-1][0])
@@ -180,7 +179,11 @@ class Worker:
 
     async def _next(self, stream: str, block_ms: int | None = _BLOCK_MS) -> list[Entry]:
         after = await self._redis.get(checkpoint_key(stream)) or b"0"
-        answer = await self._redis.xread({stream: after}, count=_BATCH, block=block_ms)
+        waiting = [] if block_ms is None else [b"BLOCK", b"%d" % block_ms]
+        command = pack(b"XREAD", b"COUNT", b"%d" % _BATCH, *waiting, b"STREAMS", stream.encode(), after)
+        (answer,) = await execute(self._redis, [command])
+        if isinstance(answer, RedisError):
+            raise answer
         entries: list[Entry] = answer[0][1] if answer else []
         return entries
 
@@ -190,10 +193,10 @@ class Worker:
         What cannot be folded goes to the dead letters: an entry that is no record, and all records of an entity whose
         stored state cannot be read.
         """
-        bodies = [fields.get(b"record", b"") for _, fields in entries]
+        bodies = [given[1] if given[0] == b"record" else b"" for _, given in entries]
         records, usable = read_records(bodies)
         unread = set(range(len(bodies))) - set(usable.tolist()) if len(usable) < len(bodies) else ()
-        letters = [entry_letter(entries[i][1], "it is no record that this version knows") for i in sorted(unread)]
+        letters = [entry_letter(_fields(entries[i]), "it is no record that this version knows") for i in sorted(unread)]
         grouped = Grouped.of(records)
         keys = grouped.keys(self._project)
         kinds = grouped.kinds.tolist()
@@ -215,6 +218,11 @@ class Worker:
         metrics.REPEATED.inc(len(entries) - len(letters) - folded.applied)
         if len(records):
             metrics.SEQUENCE.labels(partition).set(int(records["stream_seq"].max()))
+
+
+def _fields(entry: Entry) -> dict[bytes, bytes]:
+    given = entry[1]
+    return dict(zip(given[::2], given[1::2], strict=True))
 
 
 def _stored(answer: Any) -> Stored:

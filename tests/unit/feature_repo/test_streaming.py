@@ -19,9 +19,9 @@ from feature_repo.errors import MissingData, StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.event_schemas.validation import FieldError
+from feature_repo.feast_format import decode_value
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming import worker as worker_module
-from feature_repo.feast_format import decode_value
 from feature_repo.streaming.fold import state_fields, state_key
 from feature_repo.streaming.keys import (
     DEAD_LETTERS,
