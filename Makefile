@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator check-simulator notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ $(DRIFT)/.ready: requirements/drift.txt
 	@test -x $(DRIFT)/bin/python || $(PYTHON) -m venv $(DRIFT)
 	@( $(DRIFT)/bin/pip install -r requirements/drift.txt && $(DRIFT)/bin/python -c "import alibi_detect, kserve" \
 	) > $(DRIFT)/install.log 2>&1 || { tail -n 20 $(DRIFT)/install.log; exit 1; }
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.ready requirements/bench.txt
+	@$(BIN)/pip install -r requirements/bench.txt >> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 env: $(VENV)/.ready $(DRIFT)/.ready ## create both environments
@@ -53,6 +57,9 @@ bench: env ## measure against the peers (writes .local/reports)
 bench-simulator: env ## measure the simulator alone: events a second, memory, linearity
 	@$(BIN)/python -W ignore -m tests.benchmarks simulator
 
+bench-features: env $(VENV)/.bench ## measure reading, streaming and the training set against Feast and bytewax
+	@$(BIN)/python -W ignore -m tests.benchmarks features
+
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
 
@@ -62,6 +69,7 @@ notebooks: env ## write the text notebooks as .ipynb, with their outputs
 lock: env ## recompile requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra dev --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/bench.txt requirements/bench.in
 	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
 LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 

@@ -98,9 +98,7 @@ def plain(batch: EventBatch) -> dict[bytes, tuple[int, bytes, bytes]]:
             numbers[key] = row + 1
             if name in ENTITY_KINDS:
                 recent.setdefault(key, []).insert(0, interactions[row, ENTITY_KINDS.index(name)].tobytes())
-    return {
-        key: (numbers[key], tiles[key].blob(), b"".join(recent.get(key, [])[:K_NEIGHBOURS])) for key in tiles
-    }
+    return {key: (numbers[key], tiles[key].blob(), b"".join(recent.get(key, [])[:K_NEIGHBOURS])) for key in tiles}
 
 
 def test_a_sketch_keeps_the_smallest_hashes_and_no_more() -> None:
