@@ -51,7 +51,7 @@ format: env ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: env ## measure against the peers (writes .local/reports)
+bench: env $(VENV)/.bench ## measure against the peers (writes .local/reports)
 	@$(BIN)/python -W ignore -m tests.benchmarks
 
 bench-simulator: env ## measure the simulator alone: events a second, memory, linearity
