@@ -40,7 +40,7 @@ _AGES: dict[str, str] = {
     "payment_instrument": "Time since the payment instrument's latest event",
     "pair": "Time since the rider and this driver last shared an event",
 }
-_TILES = {300: "5 minutes", 3600: "1 hour", 86_400: "1 day"}
+TILES = {300: "5 minutes", 3600: "1 hour", 86_400: "1 day"}
 
 
 def measures(kind: ActivityKind) -> dict[str, Description]:
@@ -51,13 +51,15 @@ def measures(kind: ActivityKind) -> dict[str, Description]:
     found = {}
     for name, events in counted.items():
         text, unit = _MEASURES[name]
-        found[name] = Description(f"{text} ({events})", unit, f"0, {_idle(kind)}")
+        found[name] = Description(f"{text} ({events})", unit, "0, without a past")
     return found
 
 
 def age(kind: ActivityKind) -> Description:
     """What `<kind>_age_s` measures."""
-    return Description(f"{_AGES[kind.name]} (any event type), up to 30 days", "s", f"{LONGEST_WINDOW_S}, {_idle(kind)}")
+    return Description(
+        f"{_AGES[kind.name]} (any event type), up to 30 days", "s", f"{LONGEST_WINDOW_S}, without a past"
+    )
 
 
 def activity_descriptions() -> dict[str, Description]:
@@ -66,11 +68,7 @@ def activity_descriptions() -> dict[str, Description]:
     for kind in ACTIVITY_KINDS.values():
         for name, measure in measures(kind).items():
             for window in WINDOWS:
-                text = f"{measure.text}, over {window.name} in tiles of {_TILES[window.tile_s]}"
+                text = f"{measure.text}, over {window.name} in tiles of {TILES[window.tile_s]}"
                 found[f"{name}_{window.name}"] = replace(measure, text=text)
         found[f"{kind.name}_age_s"] = age(kind)
     return found
-
-
-def _idle(kind: ActivityKind) -> str:
-    return f"where there is no {kind.name.replace('_', ' ')} or it did nothing"

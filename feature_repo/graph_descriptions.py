@@ -9,8 +9,8 @@ from feature_repo.request_features import REQUEST_DESCRIPTIONS
 
 _FLAG, _NEVER, _POSITION = "0 or 1", "never", "position"
 _SPECIAL: dict[str, Description] = {
-    "detour_ratio": Description("detour_ratio of the event, cut at 10", "ratio", "0, where it is unknown"),
-    "promo_applied": Description("promo_applied of the event, or no", _FLAG, "0, where the event does not say"),
+    "detour_ratio": Description("detour_ratio of the event, cut at 10", "ratio", "0, where unknown"),
+    "promo_applied": Description("promo_applied of the event, or no", _FLAG, "0, where unknown"),
     "hour_sin": Description("Sine of hour_of_day as an angle, 24 hours to the circle", "-1 to 1", _NEVER),
     "hour_cos": Description("Cosine of hour_of_day as an angle, 24 hours to the circle", "-1 to 1", _NEVER),
     "has_payment_instrument": REQUEST_DESCRIPTIONS["has_payment_instrument"],
@@ -24,7 +24,7 @@ def _of_event(name: str) -> Description:
     what, _, rest = name.partition("_")
     if what == "log":
         plain = REQUEST_DESCRIPTIONS[rest]
-        return Description(f"Logarithm of 1 + {rest}", f"log({plain.unit})", "0, where it is unknown")
+        return Description(f"Logarithm of 1 + {rest}", f"log({plain.unit})", "0, where unknown")
     verb = {"is": f"is of type {rest}", "has": f"names a {rest.replace('_', ' ')}"}[what]
     return Description(f"Whether the event {verb}", _FLAG, _NEVER)
 
@@ -46,7 +46,7 @@ INTERACTION_DESCRIPTIONS: dict[str, Description] = {
     "key_id": Description("The key of the counterpart's pseudonym", "1 to 255", _NEVER),
     "event_type": Description("The event's type, in the order of the envelope's schema", _POSITION, _NEVER),
     "ts": Description("When the interaction happened", "µs since the epoch", _NEVER),
-    "amount": Description("The event's amount", "toman", "0, where it had none"),
+    "amount": Description("The event's amount", "toman", "0, without one"),
 }
 EVENT_DESCRIPTIONS: dict[str, Description] = {name: _of_event(name) for name in EVENT_FEATURES}
 EDGE_DESCRIPTIONS: dict[str, Description] = {name: _of_interaction(name) for name in EDGE_FEATURES}

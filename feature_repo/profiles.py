@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from feature_repo.description import Description
 
 _DAY_US = 86_400_000_000
-_NEW = "0, where there is none or it is its first day"
+_NEW = "0, before its first publication"
 
 
 def stored_descriptions(kind: str) -> dict[str, Description]:
@@ -19,7 +19,7 @@ def stored_descriptions(kind: str) -> dict[str, Description]:
         f"{kind}_first_seen_us": Description(
             f"First event of the {_noun(kind)}, of those that had arrived by the last midnight UTC",
             "µs since the epoch",
-            "absent, on its first day",
+            "absent, before its first publication",
         ),
         f"{kind}_lifetime_trips": _lifetime_trips(kind),
     }

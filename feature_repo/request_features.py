@@ -31,13 +31,11 @@ _FIELD_UNITS = {
 
 def _of_field(name: str) -> Description:
     """A feature that is a field of the event: the schema says what it means."""
-    return Description(
-        CATALOGUE.fields[name].description.rstrip("."), _FIELD_UNITS[name], "NaN, where the event has none"
-    )
+    return Description(CATALOGUE.fields[name].description.rstrip("."), _FIELD_UNITS[name], "NaN, without the field")
 
 
 _NEVER = "never"
-_NO_NORM = "NaN, where the event or the city's norm lacks it"
+_NO_NORM = "NaN, without either"
 # In the order of the models' matrix.
 REQUEST_DESCRIPTIONS: dict[str, Description] = {
     "hour_of_day": Description("Hour of the event in Iran (UTC+03:30)", "hour, 0 to 23", _NEVER),
@@ -48,12 +46,10 @@ REQUEST_DESCRIPTIONS: dict[str, Description] = {
     "surge": _of_field("surge"),
     "promo_applied": _of_field("promo_applied"),
     "attempt": _of_field("attempt"),
-    "straight_line_m": Description("Great circle from pickup to drop-off", "m", "NaN, where the event has no places"),
-    "detour_ratio": Description(
-        "Route length over the straight line", "ratio", "NaN, where the event has no route or ends where it began"
-    ),
-    "speed_kmh": Description("Route length over trip time", "km/h", "NaN, where the event has no trip time"),
-    "fare_per_km": Description("Amount over route length", "toman/km", "NaN, where the event has no route"),
+    "straight_line_m": Description("Great circle from pickup to drop-off", "m", "NaN, without places"),
+    "detour_ratio": Description("Route length over the straight line", "ratio", "NaN, without a route or a distance"),
+    "speed_kmh": Description("Route length over trip time", "km/h", "NaN, without a trip time"),
+    "fare_per_km": Description("Amount over route length", "toman/km", "NaN, without a route"),
     "fare_per_km_vs_city": Description("fare_per_km over the city's city_fare_per_km", "ratio", _NO_NORM),
     "speed_vs_city": Description("speed_kmh over the city's city_speed_kmh", "ratio", _NO_NORM),
     "gps_accuracy_m": _of_field("gps_accuracy_m"),

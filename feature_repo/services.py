@@ -26,12 +26,12 @@ def feature_services(offline: Path, gnn_versions: Sequence[str] = ()) -> list[Fe
         FeatureService(
             name=TRAINING_SERVICE,
             features=[*history_views(offline), *profile_views(offline)],
-            description="The point-in-time join behind LightGBM's training set: activity as of each event, profiles.",
+            description="What LightGBM is trained from: activity as of each event, and what was published before it.",
         ),
         FeatureService(
             name=ONLINE_SERVICE,
             features=[*streamed_views(offline), *profile_views(offline)],
-            description="What the transformer reads in its first hop: tiles, neighbours, profiles.",
+            description="What the transformer reads before it asks the models: tiles, neighbours, profiles and norms.",
         ),
         *(_gnn_service(offline, version) for version in gnn_versions),
     ]
@@ -41,6 +41,6 @@ def _gnn_service(offline: Path, version: str) -> FeatureService:
     return FeatureService(
         name=gnn_service(version),
         features=[*neighbour_views(offline), *embedding_views(offline, version, EMBEDDING_DIM)],
-        description=f"Recent interactions, and the embeddings of the graph model {version}. Ask for full feature names:"
-        " every embedding is called `embedding`.",
+        description=f"What the graph model {version} reads: neighbours, and its own embeddings. Ask for full feature"
+        " names, since every embedding is called `embedding`.",
     )

@@ -21,7 +21,7 @@ from feature_repo.sources import batch_source, embedding_source, stream_source
 from feature_repo.tiles import ACTIVITY_KINDS, ActivityKind
 
 NO_EXPIRY = timedelta(0)
-_UNPUBLISHED = "absent, before the first day with a completed trip"
+_UNPUBLISHED = "absent, before its first publication"
 CITY_NORMS: dict[str, Description] = {
     "city_fare_per_km": Description(
         "Median fare of the trips completed in the city on its last published day", "toman/km", _UNPUBLISHED
@@ -65,7 +65,7 @@ def activity_fields(kind: ActivityKind) -> list[Field]:
 
 
 def _stream_view(name: str, entities: Sequence[str], offline: Path, packed: str, text: str) -> FeatureView:
-    blob = Description(packed, "bytes", "absent, where it never did anything")
+    blob = Description(packed, "bytes", "absent, without a past")
     return _view(name, entities, [_field(f"{name}_blob", Bytes, blob)], stream_source(name, offline), text)
 
 
@@ -151,7 +151,7 @@ def embedding_views(offline: Path, version: str, dim: int) -> list[FeatureView]:
 def embedding_description(kind: str, version: str, dim: int) -> Description:
     """What an embedding is."""
     text = f"The {_noun(kind)} and whom it met in 30 days, as stage 1 of the graph model {version} sees them"
-    return Description(text, f"{dim} numbers", "zeros and the flag known = 0, where the last snapshot lacks it")
+    return Description(text, f"{dim} numbers", "zeros with the flag known = 0, where the last snapshot lacks it")
 
 
 def _noun(kind: str) -> str:
