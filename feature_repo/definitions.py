@@ -18,10 +18,11 @@ def embedding_versions(offline: Path) -> list[str]:
 
 def definitions(offline: Path) -> list[Any]:
     """All entities, views and services over the files in `offline`."""
+    versions = embedding_versions(offline)
     views = streamed_views(offline) + history_views(offline) + profile_views(offline)
-    for version in embedding_versions(offline):
+    for version in versions:
         views += embedding_views(offline, version, EMBEDDING_DIM)
-    return [*ENTITIES.values(), *views, *feature_services(offline)]
+    return [*ENTITIES.values(), *views, *feature_services(offline, versions)]
 
 
 # `feast apply` registers the Feast objects that it finds among a module's attributes, not those inside a list.

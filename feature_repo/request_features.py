@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.description import Description
 from feature_repo.event_batch import EventBatch
+from feature_repo.event_schemas import CATALOGUE
 
 Vector = NDArray[np.float64]
 
@@ -15,26 +17,47 @@ EARTH_RADIUS_M = 6_371_008.8  # mean radius, IUGG
 _DAY_S = 86_400
 _IRAN_OFFSET_S = 12_600  # UTC+03:30, without daylight saving since 2022
 
-REQUEST_FEATURES: tuple[str, ...] = (
-    "hour_of_day",
-    "day_of_week",
-    "amount",
-    "distance_m",
-    "duration_s",
-    "surge",
-    "promo_applied",
-    "attempt",
-    "straight_line_m",
-    "detour_ratio",
-    "speed_kmh",
-    "fare_per_km",
-    "fare_per_km_vs_city",
-    "speed_vs_city",
-    "gps_accuracy_m",
-    "gps_accuracy_vs_city",
-    "gps_max_jump_m",
-    "has_payment_instrument",
-)
+_FIELD_UNITS = {
+    "amount": "toman",
+    "distance_m": "m",
+    "duration_s": "s",
+    "surge": "factor",
+    "promo_applied": "0 or 1",
+    "attempt": "attempts",
+    "gps_accuracy_m": "m",
+    "gps_max_jump_m": "m",
+}
+
+
+def _of_field(name: str) -> Description:
+    """A feature that is a field of the event: the schema says what it means."""
+    return Description(CATALOGUE.fields[name].description.rstrip("."), _FIELD_UNITS[name], "NaN, without the field")
+
+
+_NEVER = "never"
+_NO_NORM = "NaN, without either"
+# In the order of the models' matrix.
+REQUEST_DESCRIPTIONS: dict[str, Description] = {
+    "hour_of_day": Description("Hour of the event in Iran (UTC+03:30)", "hour, 0 to 23", _NEVER),
+    "day_of_week": Description("Weekday of the event in Iran, from Monday", "day, 0 to 6", _NEVER),
+    "amount": _of_field("amount"),
+    "distance_m": _of_field("distance_m"),
+    "duration_s": _of_field("duration_s"),
+    "surge": _of_field("surge"),
+    "promo_applied": _of_field("promo_applied"),
+    "attempt": _of_field("attempt"),
+    "straight_line_m": Description("Great circle from pickup to drop-off", "m", "NaN, without places"),
+    "detour_ratio": Description("Route length over the straight line", "ratio", "NaN, without a route or a distance"),
+    "speed_kmh": Description("Route length over trip time", "km/h", "NaN, without a trip time"),
+    "fare_per_km": Description("Amount over route length", "toman/km", "NaN, without a route"),
+    "fare_per_km_vs_city": Description("fare_per_km over the city's city_fare_per_km", "ratio", _NO_NORM),
+    "speed_vs_city": Description("speed_kmh over the city's city_speed_kmh", "ratio", _NO_NORM),
+    "gps_accuracy_m": _of_field("gps_accuracy_m"),
+    "gps_accuracy_vs_city": Description("gps_accuracy_m over the city's city_gps_accuracy_m", "ratio", _NO_NORM),
+    "gps_max_jump_m": _of_field("gps_max_jump_m"),
+    "has_payment_instrument": Description("Whether the event names a card or wallet", "0 or 1", _NEVER),
+}
+REQUEST_FEATURES: tuple[str, ...] = tuple(REQUEST_DESCRIPTIONS)
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,33 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from feast import FeatureView, Field, FileSource, PushSource
+from feast import FeatureView, Field
 from feast.data_source import DataSource
 from feast.types import Array, Bytes, FeastType, Float32, Float64, Int64
 
+from feature_repo.activity_descriptions import activity_descriptions
+from feature_repo.description import Description
 from feature_repo.entities import ENTITIES
 from feature_repo.feature_names import PROFILE_KINDS
+from feature_repo.graph_features import K_NEIGHBOURS
+from feature_repo.profiles import stored_descriptions
 from feature_repo.pseudonyms import ENTITY_KINDS
-from feature_repo.tiles import ACTIVITY_KINDS
+from feature_repo.sources import batch_source, embedding_source, stream_source
+from feature_repo.tiles import ACTIVITY_KINDS, ActivityKind
 
 NO_EXPIRY = timedelta(0)
-CITY_NORMS: dict[str, str] = {
-    "city_fare_per_km": "Median fare of the last published day, toman per kilometre.",
-    "city_speed_kmh": "Median trip speed of the last published day, km/h.",
-    "city_gps_accuracy_m": "90th percentile of the reported GPS radius of the last published day, metres.",
+_UNPUBLISHED = "absent, before its first publication"
+CITY_NORMS: dict[str, Description] = {
+    "city_fare_per_km": Description(
+        "Median fare of the trips completed in the city on its last published day", "toman/km", _UNPUBLISHED
+    ),
+    "city_speed_kmh": Description(
+        "Median speed of the trips completed in the city on its last published day", "km/h", _UNPUBLISHED
+    ),
+    "city_gps_accuracy_m": Description(
+        "90th percentile of the GPS radius that the city's trips reported on its last published day", "m", _UNPUBLISHED
+    ),
 }
-
-
-def _source(name: str, offline: Path) -> FileSource:
-    return FileSource(name=f"{name}_file", path=str(offline / f"{name}.parquet"), timestamp_field="event_timestamp")
 
 
 def _view(
@@ -41,12 +49,8 @@ def _view(
     )
 
 
-def _field(name: str, dtype: FeastType, description: str) -> Field:
-    return Field(name=name, dtype=dtype, description=description)
-
-
-def _pushed(name: str, offline: Path) -> PushSource:
-    return PushSource(name=f"{name}_push", batch_source=_source(name, offline))
+def _field(name: str, dtype: FeastType, description: Description) -> Field:
+    return Field(name=name, dtype=dtype, description=str(description))
 
 
 def activity_entities(kind: str) -> list[str]:
@@ -54,29 +58,48 @@ def activity_entities(kind: str) -> list[str]:
     return [name.removesuffix("_id") for name in ACTIVITY_KINDS[kind].id_fields]
 
 
-def streamed_views(offline: Path) -> list[FeatureView]:
-    """`<kind>_tiles` and `<kind>_neighbours`: written by the streaming worker, read as of the request."""
-    tiles = [
-        _view(
+def activity_fields(kind: ActivityKind) -> list[Field]:
+    """The windowed features of `kind`, in the order of its `feature_names`."""
+    described = activity_descriptions()
+    return [_field(name, Float64, described[name]) for name in kind.feature_names()]
+
+
+def _stream_view(name: str, entities: Sequence[str], offline: Path, packed: str, text: str) -> FeatureView:
+    blob = Description(packed, "bytes", "absent, without a past")
+    return _view(name, entities, [_field(f"{name}_blob", Bytes, blob)], stream_source(name, offline), text)
+
+
+def tile_views(offline: Path) -> list[FeatureView]:
+    """`<kind>_tiles`: the activity of an entity as the streaming worker keeps it, merged as of the request."""
+    return [
+        _stream_view(
             f"{kind}_tiles",
             activity_entities(kind),
-            [_field(f"{kind}_tiles_blob", Bytes, "Packed tiles, merged at read time (feature_repo/tiles.py).")],
-            _pushed(f"{kind}_tiles", offline),
-            f"What the {kind} did, in tiles of 5 minutes, 1 hour and 1 day.",
+            offline,
+            f"Tiles of the {_noun(kind)}, packed by feature_repo/tiles.py",
+            f"What the {_noun(kind)} did in the last 30 days, in tiles of 5 minutes, 1 hour and 1 day.",
         )
         for kind in ACTIVITY_KINDS
     ]
-    neighbours = [
-        _view(
+
+
+def neighbour_views(offline: Path) -> list[FeatureView]:
+    """`<kind>_neighbours`: the last interactions of an entity as the streaming worker keeps them."""
+    return [
+        _stream_view(
             f"{kind}_neighbours",
             [kind],
-            [_field(f"{kind}_neighbours_blob", Bytes, "Packed interactions, most recent first (graph_features.py).")],
-            _pushed(f"{kind}_neighbours", offline),
-            f"With whom the {kind} dealt last.",
+            offline,
+            f"Interactions of the {_noun(kind)}, packed by feature_repo/graph_features.py",
+            f"With whom the {_noun(kind)} dealt in its last {K_NEIGHBOURS} events, latest first.",
         )
         for kind in ENTITY_KINDS
     ]
-    return tiles + neighbours
+
+
+def streamed_views(offline: Path) -> list[FeatureView]:
+    """All that the streaming worker writes."""
+    return tile_views(offline) + neighbour_views(offline)
 
 
 def history_views(offline: Path) -> list[FeatureView]:
@@ -85,9 +108,9 @@ def history_views(offline: Path) -> list[FeatureView]:
         _view(
             f"{kind.name}_activity_history",
             ["event"],
-            [_field(name, Float64, _describe(name, kind.name)) for name in kind.feature_names()],
-            _source(f"{kind.name}_activity_history", offline),
-            f"What the {kind.name} had done when the event arrived.",
+            activity_fields(kind),
+            batch_source(f"{kind.name}_activity_history", offline),
+            f"What the {_noun(kind.name)} had done when the event arrived.",
             online=False,
         )
         for kind in ACTIVITY_KINDS.values()
@@ -100,18 +123,15 @@ def profile_views(offline: Path) -> list[FeatureView]:
         _view(
             f"{kind}_profile",
             [kind],
-            [
-                _field(f"{kind}_first_seen_us", Int64, "First event, microseconds since the epoch."),
-                _field(f"{kind}_lifetime_trips", Int64, "Trips completed before the last publication."),
-            ],
-            _source(f"{kind}_profile", offline),
-            f"Slow facts about the {kind}.",
+            [_field(name, Int64, text) for name, text in stored_descriptions(kind).items()],
+            batch_source(f"{kind}_profile", offline),
+            f"Slow facts about the {_noun(kind)}.",
         )
         for kind in PROFILE_KINDS
     ]
     norms = [_field(name, Float64, text) for name, text in CITY_NORMS.items()]
     text = "What is usual in the city."
-    return [*profiles, _view("city_profile", ["city"], norms, _source("city_profile", offline), text)]
+    return [*profiles, _view("city_profile", ["city"], norms, batch_source("city_profile", offline), text)]
 
 
 def embedding_views(offline: Path, version: str, dim: int) -> list[FeatureView]:
@@ -120,20 +140,19 @@ def embedding_views(offline: Path, version: str, dim: int) -> list[FeatureView]:
         _view(
             f"{kind}_embedding_{version}",
             [kind],
-            [_field("embedding", Array(Float32), f"{dim} numbers from stage 1 of the graph model {version}.")],
-            FileSource(
-                name=f"{kind}_embedding_{version}_file",
-                path=str(offline / "embeddings" / version / f"{kind}.parquet"),
-                timestamp_field="event_timestamp",
-            ),
-            f"Stage 1 embedding of the {kind} by the graph model {version}.",
+            [_field("embedding", Array(Float32), embedding_description(kind, version, dim))],
+            embedding_source(kind, version, offline),
+            f"Stage 1 embedding of the {_noun(kind)} by the graph model {version}.",
         )
         for kind in ENTITY_KINDS
     ]
 
 
-def _describe(name: str, kind: str) -> str:
-    if name.endswith("_age_s"):
-        return f"Seconds since the {kind}'s latest event within 30 days."
-    measure, window = name.removeprefix(f"{kind}_").rsplit("_", 1)
-    return f"The {kind}'s {measure.replace('_', ' ')} over {window}."
+def embedding_description(kind: str, version: str, dim: int) -> Description:
+    """What an embedding is."""
+    text = f"The {_noun(kind)} and whom it met in 30 days, as stage 1 of the graph model {version} sees them"
+    return Description(text, f"{dim} numbers", "zeros with the flag known = 0, where the last snapshot lacks it")
+
+
+def _noun(kind: str) -> str:
+    return kind.replace("_", " ")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from components.calibration import fit_platt
 from components.train_gnn.logic import GnnSettings, TrainedGnn
+from feature_repo.feature_names import gnn_service
 from inference_services.bundle import Bundle, write_manifest
 from inference_services.calibration import Platt
 from inference_services.gnn_predictor.network import save_network
@@ -48,7 +49,9 @@ def write_bundle(
         "validation_average_precision": max(trained.validation),
         "embedding_dim": trained.network.config.embedding_dim,
     }
-    return write_manifest(folder, GNN, facts)
+    # Its service is named by its content, which does not include the manifest: the second writing keeps the name.
+    sha12 = write_manifest(folder, GNN, facts).sha12
+    return write_manifest(folder, GNN, {**facts, "feature_service": gnn_service(sha12)})
 
 
 def _model_card(trained: TrainedGnn, settings: GnnSettings, dataset_sha256: str) -> str:

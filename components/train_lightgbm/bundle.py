@@ -11,7 +11,7 @@ import pandas as pd
 
 from components.train_lightgbm.logic import TrainedLightGbm, encode
 from components.train_lightgbm.settings import LightGbmSettings
-from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES
+from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES, lightgbm_service
 from feature_repo.request_features import REQUEST_FEATURES
 from inference_services.bundle import Bundle, write_manifest
 from inference_services.model_names import LIGHTGBM
@@ -43,6 +43,7 @@ def write_bundle(
         "settings": settings.model_dump(),
         "trees": trained.booster.num_trees(),
         "validation_average_precision": trained.validation_average_precision,
+        "feature_service": lightgbm_service(MODEL_FEATURES),
     }
     return write_manifest(folder, LIGHTGBM, facts)
 

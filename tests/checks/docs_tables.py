@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -39,9 +40,9 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def with_tables(text: str) -> str:
+def with_tables(text: str, new: Mapping[str, str]) -> str:
     """The page with each table between its marks `<!-- NAME -->` and `<!-- /NAME -->` made new."""
-    for name, table in tables().items():
+    for name, table in new.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
@@ -50,4 +51,4 @@ def with_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8"), tables()), "utf-8")

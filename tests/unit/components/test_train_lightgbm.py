@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from feast import FeatureStore
 from sklearn.metrics import average_precision_score
 
 from components.calibration import fit_platt
@@ -20,7 +21,12 @@ from components.train_lightgbm.logic import (
     without_store,
 )
 from components.train_lightgbm.settings import LightGbmSettings
-from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES
+from feature_repo.definitions import definitions
+from feature_repo.feature_names import MODEL_FEATURES, PROFILE_KINDS, STORE_FEATURES
+from feature_repo.profiles import profile_features, stored_descriptions
+from feature_repo.settings import FeatureSettings
+from feature_repo.tiles import ACTIVITY_FEATURES
+from feature_repo.views import CITY_NORMS
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 
 SETTINGS = LightGbmSettings(rounds=60, patience=20, num_leaves=7, feature_fraction=1.0, num_threads=1)
@@ -116,3 +122,21 @@ def test_the_reference_sample_is_recent_and_plain(scorer: LightGbmScorer, traini
     amounts = training_set.set_index("amount")["event_timestamp"]
     oldest = amounts[X[:, MODEL_FEATURES.index("amount")]].min()
     assert oldest > training_set["event_timestamp"].max() - pd.Timedelta(days=7)
+
+
+def test_the_feature_service_that_a_bundle_names_gives_exactly_its_store_features(
+    scorer: LightGbmScorer, redis_url: str, tmp_path: Path
+) -> None:
+    store = FeatureStore(config=FeatureSettings(redis_url=redis_url, registry=tmp_path / "registry.db").repo_config())
+    store.apply(definitions(tmp_path))
+    service = store.get_feature_service(scorer.bundle.metadata["feature_service"])
+    columns = {f.name for p in service.feature_view_projections for f in p.features}
+    given = {name for name in columns if name in ACTIVITY_FEATURES}
+    for kind in PROFILE_KINDS:
+        stored = stored_descriptions(kind).keys()
+        assert stored <= columns
+        given |= profile_features(kind, np.zeros(1, np.int64), np.zeros(1), np.ones(1, np.int64)).keys()
+        columns -= stored
+    assert given == set(scorer.bundle.read_json("features.json")["store"])
+    # Nothing else but the norms, which request features are divided by.
+    assert columns - given == set(CITY_NORMS)

@@ -32,6 +32,8 @@ from feature_repo.feast_format import (
     hash_field,
     redis_key,
 )
+from feature_repo.feature_names import gnn_service
+from feature_repo.graph_features import decode_interactions
 from feature_repo.materialize import materialize
 from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
@@ -170,6 +172,31 @@ def test_feast_reads_the_tiles_that_the_worker_writes_and_knows_a_stranger(
     assert decode(pair).tiles
     assert unknown is None
     assert no_pair is None
+
+
+def test_the_service_of_a_graph_model_gives_its_neighbours_and_its_embeddings(
+    small_log: Path, offline: Path, redis_url: str, tmp_path: Path
+) -> None:
+    settings = FeatureSettings(redis_url=redis_url, registry=tmp_path / "registry.db", offline=offline)
+    with redis.Redis.from_url(redis_url) as client:
+        rebuild(small_log, client, "fraud")
+    materialize(settings, datetime(2026, 1, 13, tzinfo=UTC))
+    batch = EventBatch.from_arrow(read_log(small_log))
+    complete = np.flatnonzero(np.all([batch.present[f"{kind}_id"] for kind in KIND_LETTERS], axis=0))[-1]
+    store = FeatureStore(config=settings.repo_config())
+    answer = store.get_online_features(
+        store.get_feature_service(gnn_service(EMBEDDING_VERSION)),
+        [{f"{kind}_id": batch[f"{kind}_id"][complete] for kind in KIND_LETTERS}],
+        full_feature_names=True,
+    ).to_dict()
+    ids = {f"{kind}_id" for kind in KIND_LETTERS}
+    assert answer.keys() - ids == {
+        *(f"{kind}_neighbours__{kind}_neighbours_blob" for kind in KIND_LETTERS),
+        *(f"{kind}_embedding_{EMBEDDING_VERSION}__embedding" for kind in KIND_LETTERS),
+    }
+    for name in answer.keys() - ids:
+        (value,) = answer[name]
+        assert len(value) == EMBEDDING_DIM if name.endswith("embedding") else decode_interactions(value).size
 
 
 def test_a_store_that_is_down_gives_nan_and_no_neighbours() -> None:

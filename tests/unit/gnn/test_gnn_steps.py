@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feast import FeatureService
 from kfp import compiler, dsl
 from pydantic import ValidationError
 
@@ -27,8 +28,10 @@ from components.train_gnn.entity_graph import EntityLog
 from components.train_gnn.logic import GnnSettings, train
 from components.write_embeddings.component import write_embeddings
 from feature_repo.datasets import snapshot
+from feature_repo.definitions import definitions
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.graph_features import EDGE_FEATURES, EVENT_FEATURES
+from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.bundle import Bundle, verify
 from inference_services.calibration import read_calibrations
@@ -54,6 +57,16 @@ def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
     assert list(frame.event_id) == list(table[table.event_type.isin(SCORED_EVENT_TYPES)].event_id)
     platt = read_calibrations(bundle.read_json("calibration.json"), ("full",))["full"]
     np.testing.assert_allclose(frame.gnn_log_odds, platt.log_odds(frame.gnn_raw.to_numpy()), atol=1e-12)
+
+
+def test_a_bundle_names_the_feature_service_of_its_content(bundle: Bundle, event_log: Path, tmp_path: Path) -> None:
+    assert verify(bundle.folder, "fraud-gnn").sha256 == bundle.sha256
+    as_of = "2026-01-10T00:00:00+00:00"
+    write_embeddings.python_func(str(event_log), str(tmp_path), as_of, dsl.Model(uri=str(bundle.folder)))
+    services = [d for d in definitions(tmp_path) if isinstance(d, FeatureService)]
+    (mine,) = (s for s in services if s.name == bundle.metadata["feature_service"])
+    embeddings = {p.name for p in mine.feature_view_projections if "_embedding_" in p.name}
+    assert embeddings == {f"{kind}_embedding_{bundle.sha12}" for kind in ENTITY_KINDS}
 
 
 def test_the_embeddings_step_writes_one_row_for_each_entity(event_log: Path, bundle: Bundle, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 def test_the_tables_are_those_of_the_code() -> None:
     text = PAGE.read_text("utf-8")
-    assert text == with_tables(text), "run `python -m tests.checks.docs_tables`"
+    assert text == with_tables(text, tables()), "run `python -m tests.checks.docs_tables`"
     assert all(f"`{name}`" in tables()["settings"] for name in WorldSettings.model_fields)
 
 
