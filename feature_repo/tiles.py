@@ -19,6 +19,8 @@ from feature_repo.errors import CorruptValue
 
 SKETCH_K = 256
 MICROSECONDS = 1_000_000
+# A tile is known by its length << 32 | its index.
+KEY_BITS = 49
 
 # Tile length in seconds -> how long its tiles are kept. An event later than 25 hours still lands in its day's tile;
 # the short windows as of such an old instant may then be incomplete.
@@ -76,7 +78,7 @@ class ActivityKind:
     distinct: str | None = None
 
     def feature_names(self) -> list[str]:
-        """Names in the order of `EntityTiles.values_at`: measures by window, distinct by window, then age."""
+        """Names in the order of `window_merge.window_features`: measures by window, distinct by window, then age."""
         names = [f"{self.name}_{m.name}_{w.name}" for m in self.measures for w in WINDOWS]
         if self.distinct:
             names += [f"{self.name}_{self.distinct}_{w.name}" for w in WINDOWS]
@@ -164,20 +166,6 @@ class EntityTiles:
             self.sketches.pop(key, None)
 
 
-def age_seconds(as_of_us: int, latest_us: int | None) -> float:
-    """Seconds since the entity's latest event in the longest window; the window's length when there is none."""
-    if latest_us is None:
-        return float(LONGEST_WINDOW_S)
-    return max(0, as_of_us - latest_us) / MICROSECONDS
-
-
-def estimate_distinct(hashes: NDArray[np.uint64]) -> float:
-    """Number of distinct 64-bit hashes behind a union of bottom-k sketches (ascending, without repeats)."""
-    if len(hashes) < SKETCH_K:
-        return float(len(hashes))
-    return (SKETCH_K - 1) / (float(hashes[SKETCH_K - 1]) / 2.0**64)
-
-
 def encode(tiles: EntityTiles) -> bytes:
     """Packs tiles: u2 measures, u4 count, then per tile i8[2 + measures] (key, latest, measures), u2 sketch sizes
     and the sketches' u8 hashes. Little-endian, tiles and hashes in ascending order.
@@ -235,27 +223,10 @@ class PackedTiles:
         table = np.frombuffer(blob, "<i8", n * width, 6).reshape(n, width)
         if (table[1:, 0] <= table[:-1, 0]).any():
             raise CorruptValue("the tiles of a blob are not in ascending order")
+        if (table[:, 0] >> KEY_BITS).any():
+            raise CorruptValue("a tile of a blob has a length or an index that does not exist")
         hashes = np.frombuffer(blob, "<u8", int(starts[-1]), hashes_at)
         return cls(table[:, 0], table[:, 1], table[:, 2:], starts, hashes)
-
-    def values_at(self, as_of_us: int, *, distinct: bool) -> NDArray[np.float64]:
-        """The entity's features as of an instant, in the order of `ActivityKind.feature_names`."""
-        seconds = as_of_us // MICROSECONDS
-        n_measures, n_windows = self.measures.shape[1], len(WINDOWS)
-        additive = np.zeros((n_measures, n_windows))
-        others = np.zeros(n_windows if distinct else 0)
-        latest: int | None = None
-        for w, window in enumerate(WINDOWS):
-            last = window.tile_s << 32 | seconds // window.tile_s
-            first, end = np.searchsorted(self.keys, (last - window.tiles, last), side="right")
-            if first == end:
-                continue
-            additive[:, w] = self.measures[first:end].sum(axis=0)
-            if distinct:
-                others[w] = estimate_distinct(np.unique(self.hashes[self.starts[first] : self.starts[end]]))
-            if window.length_s == LONGEST_WINDOW_S:
-                latest = int(self.latest_us[first:end].max())
-        return np.concatenate([additive.reshape(-1), others, [age_seconds(as_of_us, latest)]])
 
 
 def decode(blob: bytes) -> EntityTiles:
@@ -273,10 +244,3 @@ def decode(blob: bytes) -> EntityTiles:
         if starts[i] < starts[i + 1]:
             tiles.sketches[key] = set(hashes[starts[i] : starts[i + 1]])
     return tiles
-
-
-def nothing_done(kind: ActivityKind) -> NDArray[np.float64]:
-    """The features of an entity without a past, or of an event without such an entity: zeros, and the longest age."""
-    values = np.zeros(len(kind.feature_names()))
-    values[-1] = LONGEST_WINDOW_S
-    return values
