@@ -1,7 +1,7 @@
 """The offline side of the store's features: DuckDB SQL over the event log.
 
-`activity_history` means exactly what `tiles.EntityTiles` means, written independently as a self-join, so that a parity
-test compares two definitions and not one with itself.
+`activity_history` means exactly what `real_time_features` and `window_merge` mean, written independently as a
+self-join, so that a parity test compares two definitions and not one with itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_repo.entities import ENTITIES
+from feature_repo.on_demand_views import on_demand_views
 from feature_repo.services import feature_services
 from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
 from feature_repo.views import embedding_views, history_views, profile_views, streamed_views
@@ -22,7 +23,7 @@ def definitions(offline: Path) -> list[Any]:
     views = streamed_views(offline) + history_views(offline) + profile_views(offline)
     for version in versions:
         views += embedding_views(offline, version, EMBEDDING_DIM)
-    return [*ENTITIES.values(), *views, *feature_services(offline, versions)]
+    return [*ENTITIES.values(), *views, *on_demand_views(offline), *feature_services(offline, versions)]
 
 
 # `feast apply` registers the Feast objects that it finds among a module's attributes, not those inside a list.

@@ -9,6 +9,11 @@ FeatureRepoError
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+# Told of a stored value that cannot be read: what it was to be, and what is wrong with it.
+OnCorrupt = Callable[[str, object], None]
+
 
 class FeatureRepoError(Exception):
     """Base of all errors raised by this package."""

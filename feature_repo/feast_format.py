@@ -9,7 +9,7 @@ length-prefixed, and the project; a hash field is the little-endian murmur3 of `
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 
 import mmh3
@@ -24,17 +24,42 @@ _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 FeastValue = bytes | int | float | np.ndarray[tuple[int], np.dtype[np.float32]] | None
 
 
+class EntityKeys:
+    """Writes the Redis keys of entities that the same string join keys name.
+
+    Args:
+        project: the Feast project.
+        names: the join keys, in the order in which their values will be given.
+    """
+
+    def __init__(self, project: str, names: Sequence[str]) -> None:
+        self._order = sorted(range(len(names)), key=names.__getitem__)
+        self._head = struct.pack("<I", len(names)) + b"".join(_text(names[i].encode()) for i in self._order)
+        self._project = project.encode()
+
+    def key(self, values: Sequence[str]) -> bytes:
+        """The key of one entity."""
+        return b"".join([self._head, *(_text(values[i].encode()) for i in self._order), self._project])
+
+
+def _text(text: bytes) -> bytes:
+    return _text_head(len(text)) + text
+
+
+@lru_cache(maxsize=1024)
+def _text_head(length: int) -> bytes:
+    return struct.pack("<II", _STRING_TYPE, length)
+
+
 def redis_key(project: str, join_keys: Mapping[str, str]) -> bytes:
     """The Redis key of an entity given by string join keys."""
-    names = sorted(join_keys)
-    parts = [struct.pack("<I", len(names))]
-    for text in names:
-        name = text.encode()
-        parts += [struct.pack("<II", _STRING_TYPE, len(name)), name]
-    for text in names:
-        value = join_keys[text].encode()
-        parts += [struct.pack("<II", _STRING_TYPE, len(value)), value]
-    return b"".join([*parts, project.encode()])
+    return entity_keys(project, tuple(join_keys)).key(tuple(join_keys.values()))
+
+
+@cache
+def entity_keys(project: str, names: tuple[str, ...]) -> EntityKeys:
+    """The writer of the keys of the entities that these join keys name; always the same one."""
+    return EntityKeys(project, names)
 
 
 @cache
@@ -56,6 +81,12 @@ def encode_bytes_value(value: bytes) -> bytes:
 @lru_cache(65_536)
 def _bytes_head(length: int) -> bytes:
     return _tag(_BYTES_FIELD, _LENGTH) + _varint(length)
+
+
+@lru_cache(maxsize=1024)
+def encode_int64_value(value: int) -> bytes:
+    """A `Value` message with `int64_val`."""
+    return _tag(_INT64_FIELD, _VARINT) + _varint(value % 2**64)
 
 
 @lru_cache(65_536)
@@ -83,6 +114,23 @@ def decode_value(message: bytes | None) -> FeastValue:
         raise CorruptValue(f"a stored value of {len(message)} bytes is not a Feast Value: {error}") from error
 
 
+@lru_cache(maxsize=2**14)
+def bytes_value_head(length: int) -> bytes:
+    """What a `bytes_val` message of `length` bytes begins with; longer than the message where none has that length."""
+    for size in range(1, 6):
+        body = length - 1 - size
+        if body >= 0 and len(_varint(body)) == size:
+            return _tag(_BYTES_FIELD, _LENGTH) + _varint(body)
+    return bytes(length + 1)
+
+
+@cache
+def float_list_head(size: int) -> bytes:
+    """What a `float_list_val` message of `size` numbers begins with; the numbers follow, 4 bytes each."""
+    inner = _tag(1, _LENGTH) + _varint(4 * size)
+    return _tag(_FLOAT_LIST_FIELD, _LENGTH) + _varint(len(inner) + 4 * size) + inner
+
+
 def _decode(message: bytes) -> FeastValue:
     tag, at = _read_varint(message, 0)
     number, wire = tag >> 3, tag & 7
@@ -90,7 +138,8 @@ def _decode(message: bytes) -> FeastValue:
         return float(struct.unpack_from("<d", message, at)[0])
     first, at = _read_varint(message, at)
     if wire == _VARINT:
-        return (first - 2**64 if first >= 2**63 else first) if number == _INT64_FIELD else None
+        # As protobuf does: of a longer number the lowest 64 bits, in two's complement.
+        return (first + 2**63) % 2**64 - 2**63 if number == _INT64_FIELD else None
     body = message[at : at + first]
     if len(body) != first:
         raise ValueError("it is cut short")
@@ -124,10 +173,11 @@ def _varint(value: int) -> bytes:
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
+    raise ValueError("a number has more than ten bytes")

@@ -50,9 +50,15 @@ def profile_features(
         lifetime_trips: trips before the last publication.
         as_of_us: instants of the events.
     """
-    tenure = np.where(first_seen_us >= 0, np.maximum(as_of_us - first_seen_us, 0) / _DAY_US, 0.0)
+    tenure = tenure_days(first_seen_us, as_of_us)
     return {f"{kind}_tenure_days": tenure, f"{kind}_lifetime_trips": np.asarray(lifetime_trips, np.float64)}
 
 
 def _noun(kind: str) -> str:
     return kind.replace("_", " ")
+
+
+def tenure_days(first_seen_us: NDArray[np.int64], as_of_us: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Days since the first event; zero for an entity without a published profile (-1). The shapes may broadcast."""
+    days: NDArray[np.float64] = np.where(first_seen_us >= 0, np.maximum(as_of_us - first_seen_us, 0) / _DAY_US, 0.0)
+    return days

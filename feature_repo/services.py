@@ -8,6 +8,7 @@ from pathlib import Path
 from feast import FeatureService
 
 from feature_repo.feature_names import MODEL_FEATURES, gnn_service, lightgbm_service, online_service
+from feature_repo.on_demand_views import on_demand_views
 from feature_repo.settings import EMBEDDING_DIM
 from feature_repo.views import embedding_views, history_views, neighbour_views, profile_views, streamed_views
 
@@ -30,7 +31,7 @@ def feature_services(offline: Path, gnn_versions: Sequence[str] = ()) -> list[Fe
         ),
         FeatureService(
             name=ONLINE_SERVICE,
-            features=[*streamed_views(offline), *profile_views(offline)],
+            features=[*streamed_views(offline), *profile_views(offline), *on_demand_views(offline)],
             description="What the transformer reads before it asks the models: tiles, neighbours, profiles and norms.",
         ),
         *(_gnn_service(offline, version) for version in gnn_versions),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +13,8 @@ FEAST_PROJECT = "fraud"
 # Thirty-day windows, and the days an entity may idle before its state is worth nothing.
 KEY_TTL_SECONDS = 35 * 86_400
 EMBEDDING_DIM = 16
+# As Feast names them.
+RedisType = Literal["redis", "redis_cluster"]
 
 
 class FeatureSettings(BaseSettings):
@@ -20,20 +22,27 @@ class FeatureSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FRAUD_FEATURES_", frozen=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379", description="Redis that holds the online store and the streams.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379",
+        description="Redis that holds the online store and the streams: redis:// or rediss://, with user and password "
+        "where it wants them, and redis-py's TLS options as parameters (?ssl_ca_certs=/etc/redis/ca.crt).",
+    )
+    redis_type: RedisType = Field(
+        "redis", description="redis, or redis_cluster where the online store's address is a server of a Redis Cluster."
+    )
     registry: Path = Field(Path(".local/demo/registry.db"), description="Feast registry file.")
     offline: Path = Field(Path(".local/demo/offline"), description="Folder of the parquet files that Feast reads.")
 
     def repo_config(self) -> Any:
         """The same configuration that `feature_store.yaml` gives the `feast` command."""
         from feast import RepoConfig  # noqa: PLC0415 - the transformer's image has no Feast
+        from redis.asyncio.connection import parse_url  # noqa: PLC0415
 
-        address = urlsplit(self.redis_url)
-        options = [f"{address.hostname}:{address.port or 6379}"]
-        options += [f"db={address.path.strip('/')}"] if address.path.strip("/") else []
-        options += [f"username={unquote(address.username)}"] if address.username else []
-        options += [f"password={unquote(address.password)}"] if address.password else []
-        options += ["ssl=true"] if address.scheme == "rediss" else []
+        given: dict[str, Any] = dict(parse_url(self.redis_url))
+        address = f"{given.pop('host', 'localhost')}:{given.pop('port', 6379)}"
+        if given.pop("connection_class", None) is not None:
+            given["ssl"] = True
+        options = [f"{name}={_quoted(value)}" for name, value in given.items()]
         return RepoConfig(
             project=FEAST_PROJECT,
             provider="local",
@@ -41,8 +50,14 @@ class FeatureSettings(BaseSettings):
             offline_store={"type": "duckdb"},
             online_store={
                 "type": "redis",
-                "connection_string": ",".join(options),
+                "redis_type": self.redis_type,
+                "connection_string": ",".join([address, *options]),
                 "key_ttl_seconds": KEY_TTL_SECONDS,
             },
             entity_key_serialization_version=3,
         )
+
+
+def _quoted(value: str | float | bool) -> str:
+    """The value as Feast reads it back: it splits its connection string at commas and parses each value as JSON."""
+    return json.dumps(value).replace(",", "\\u002c")

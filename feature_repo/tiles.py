@@ -9,7 +9,7 @@ sketches (Bar-Yossef et al. 2002, "Counting distinct elements in a data stream")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ from feature_repo.errors import CorruptValue
 
 SKETCH_K = 256
 MICROSECONDS = 1_000_000
+# A tile is known by its length << 32 | its index.
+KEY_BITS = 49
 
 # Tile length in seconds -> how long its tiles are kept. An event later than 25 hours still lands in its day's tile;
 # the short windows as of such an old instant may then be incomplete.
@@ -76,7 +78,7 @@ class ActivityKind:
     distinct: str | None = None
 
     def feature_names(self) -> list[str]:
-        """Names in the order of `EntityTiles.values_at`: measures by window, distinct by window, then age."""
+        """Names in the order of `window_merge.window_features`: measures by window, distinct by window, then age."""
         names = [f"{self.name}_{m.name}_{w.name}" for m in self.measures for w in WINDOWS]
         if self.distinct:
             names += [f"{self.name}_{self.distinct}_{w.name}" for w in WINDOWS]
@@ -116,81 +118,6 @@ ACTIVITY_KINDS: dict[str, ActivityKind] = {
 ACTIVITY_FEATURES: tuple[str, ...] = tuple(n for k in ACTIVITY_KINDS.values() for n in k.feature_names())
 
 
-def increments(kind: ActivityKind, event_type: str, amount: int) -> list[int]:
-    """What one event adds to each measure of `kind`."""
-    return [(1 if m.op == "count" else amount) if event_type in m.event_types else 0 for m in kind.measures]
-
-
-@dataclass(slots=True)
-class EntityTiles:
-    """All tiles of one entity.
-
-    Attributes:
-        n_measures: additive measures per tile.
-        tiles: (tile length << 32 | tile index) -> [latest event, microseconds; *measures].
-        sketches: same key -> the k smallest distinct counterpart hashes.
-    """
-
-    n_measures: int
-    tiles: dict[int, list[int]] = field(default_factory=dict)
-    sketches: dict[int, set[int]] = field(default_factory=dict)
-
-    def add(self, timestamp_us: int, added: list[int], counterpart: int | None, now_us: int = 0) -> None:
-        """Counts one event of the entity in its tile of every length that `now_us` has not outlived yet."""
-        seconds, now = timestamp_us // MICROSECONDS, now_us // MICROSECONDS
-        for tile_s, keep in RETENTION_S.items():
-            if seconds // tile_s < (now - keep) // tile_s:
-                continue
-            key = tile_s << 32 | seconds // tile_s
-            tile = self.tiles.get(key)
-            if tile is None:
-                self.tiles[key] = [timestamp_us, *added]
-            else:
-                tile[0] = max(tile[0], timestamp_us)
-                for i, value in enumerate(added, 1):
-                    tile[i] += value
-            if counterpart is not None:
-                sketch = self.sketches.setdefault(key, set())
-                sketch.add(counterpart)
-                if len(sketch) > SKETCH_K:
-                    sketch.remove(max(sketch))
-
-    def trim(self, now_us: int) -> None:
-        """Forgets tiles older than their retention as of `now_us`."""
-        seconds = now_us // MICROSECONDS
-        oldest = {tile_s: (seconds - keep) // tile_s for tile_s, keep in RETENTION_S.items()}
-        for key in [k for k in self.tiles if (k & 0xFFFFFFFF) < oldest[k >> 32]]:
-            del self.tiles[key]
-            self.sketches.pop(key, None)
-
-
-def age_seconds(as_of_us: int, latest_us: int | None) -> float:
-    """Seconds since the entity's latest event in the longest window; the window's length when there is none."""
-    if latest_us is None:
-        return float(LONGEST_WINDOW_S)
-    return max(0, as_of_us - latest_us) / MICROSECONDS
-
-
-def estimate_distinct(hashes: NDArray[np.uint64]) -> float:
-    """Number of distinct 64-bit hashes behind a union of bottom-k sketches (ascending, without repeats)."""
-    if len(hashes) < SKETCH_K:
-        return float(len(hashes))
-    return (SKETCH_K - 1) / (float(hashes[SKETCH_K - 1]) / 2.0**64)
-
-
-def encode(tiles: EntityTiles) -> bytes:
-    """Packs tiles: u2 measures, u4 count, then per tile i8[2 + measures] (key, latest, measures), u2 sketch sizes
-    and the sketches' u8 hashes. Little-endian, tiles and hashes in ascending order.
-    """
-    keys = sorted(tiles.tiles)
-    table = np.array([[k, *tiles.tiles[k]] for k in keys], "<i8").reshape(len(keys), 2 + tiles.n_measures)
-    sketches = [sorted(tiles.sketches.get(k, ())) for k in keys]
-    sizes = np.array([len(s) for s in sketches], "<u2")
-    hashes = np.array([h for s in sketches for h in s], "<u8")
-    head = tiles.n_measures.to_bytes(2, "little") + len(keys).to_bytes(4, "little")
-    return b"".join([head, table.tobytes(), sizes.tobytes(), hashes.tobytes()])
-
-
 @dataclass(frozen=True, slots=True)
 class PackedTiles:
     """Tiles as they lie in a blob: sorted by tile length and index, so that every window is one run of rows.
@@ -211,7 +138,7 @@ class PackedTiles:
 
     @classmethod
     def read(cls, blob: bytes, measures: int | None = None) -> PackedTiles:
-        """Reads what `encode` wrote, without copying.
+        """Reads what `real_time_features.encode_blobs` wrote, without copying.
 
         Args:
             blob: the bytes.
@@ -235,48 +162,7 @@ class PackedTiles:
         table = np.frombuffer(blob, "<i8", n * width, 6).reshape(n, width)
         if (table[1:, 0] <= table[:-1, 0]).any():
             raise CorruptValue("the tiles of a blob are not in ascending order")
+        if (table[:, 0] >> KEY_BITS).any():
+            raise CorruptValue("a tile of a blob has a length or an index that does not exist")
         hashes = np.frombuffer(blob, "<u8", int(starts[-1]), hashes_at)
         return cls(table[:, 0], table[:, 1], table[:, 2:], starts, hashes)
-
-    def values_at(self, as_of_us: int, *, distinct: bool) -> NDArray[np.float64]:
-        """The entity's features as of an instant, in the order of `ActivityKind.feature_names`."""
-        seconds = as_of_us // MICROSECONDS
-        n_measures, n_windows = self.measures.shape[1], len(WINDOWS)
-        additive = np.zeros((n_measures, n_windows))
-        others = np.zeros(n_windows if distinct else 0)
-        latest: int | None = None
-        for w, window in enumerate(WINDOWS):
-            last = window.tile_s << 32 | seconds // window.tile_s
-            first, end = np.searchsorted(self.keys, (last - window.tiles, last), side="right")
-            if first == end:
-                continue
-            additive[:, w] = self.measures[first:end].sum(axis=0)
-            if distinct:
-                others[w] = estimate_distinct(np.unique(self.hashes[self.starts[first] : self.starts[end]]))
-            if window.length_s == LONGEST_WINDOW_S:
-                latest = int(self.latest_us[first:end].max())
-        return np.concatenate([additive.reshape(-1), others, [age_seconds(as_of_us, latest)]])
-
-
-def decode(blob: bytes) -> EntityTiles:
-    """Unpacks what `encode` wrote into tiles that can grow.
-
-    Raises:
-        CorruptValue: the bytes are not a tile blob.
-    """
-    packed = PackedTiles.read(blob)
-    tiles = EntityTiles(packed.measures.shape[1])
-    hashes, starts = packed.hashes.tolist(), packed.starts.tolist()
-    rows = zip(packed.keys.tolist(), packed.latest_us.tolist(), packed.measures.tolist(), strict=True)
-    for i, (key, latest, measures) in enumerate(rows):
-        tiles.tiles[key] = [latest, *measures]
-        if starts[i] < starts[i + 1]:
-            tiles.sketches[key] = set(hashes[starts[i] : starts[i + 1]])
-    return tiles
-
-
-def nothing_done(kind: ActivityKind) -> NDArray[np.float64]:
-    """The features of an entity without a past, or of an event without such an entity: zeros, and the longest age."""
-    values = np.zeros(len(kind.feature_names()))
-    values[-1] = LONGEST_WINDOW_S
-    return values

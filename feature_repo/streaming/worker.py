@@ -19,12 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as aioredis
+import hiredis
 from prometheus_client import start_http_server
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from feature_repo.errors import StoreUnavailable
 from feature_repo.event_log import log_days
-from feature_repo.redis_pipeline import Template, execute, pack
+from feature_repo.online.connection import Command, Reply
+from feature_repo.online.hashes import HashFields, expire
+from feature_repo.online.store import client_at, store_of
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
 from feature_repo.streaming import metrics
 from feature_repo.streaming.dead_letters import entry_letter, record_letter
@@ -45,9 +48,10 @@ _BLOCK_MS = 200
 _LOG_FLUSH_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
-_READ = [Template(b"HMGET", state_fields(kind)) for kind in KIND_NAMES]
-_WRITE = [Template(b"HSET", written_fields(kind), valued=True) for kind in KIND_NAMES]
-_EXPIRE = Template(b"EXPIRE", [b"%d" % KEY_TTL_SECONDS])
+_STATE = [HashFields(*state_fields(kind)) for kind in KIND_NAMES]
+_WRITTEN = [HashFields(*written_fields(kind)) for kind in KIND_NAMES]
+# A round trip's commands: Redis holds the answers to all of them at once.
+_COMMANDS_AT_ONCE = 4000
 
 # Entry id, and fields and values in turn, as XREAD returns them.
 Entry = tuple[bytes, list[bytes]]
@@ -73,6 +77,9 @@ class Worker:
         project: str = FEAST_PROJECT,
     ) -> None:
         self._redis = redis
+        self._store = store_of(redis)
+        # A read that waits for events has a connection of its own: whatever came after it would wait too.
+        self._readers = {stream: store_of(redis) for stream in (LOG_STREAM, *map(partition_stream, partitions))}
         self._log = log
         self._partitions = partitions
         self._project = project
@@ -84,12 +91,15 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Works until `stop`."""
-        async with asyncio.TaskGroup() as tasks:
-            for partition in self._partitions:
-                tasks.create_task(self._repeat(partial(self._apply_next, partition)))
-            if self._log is not None:
-                tasks.create_task(self._log_loop(self._log))
+        """Works until `stop`, and closes its connections."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for partition in self._partitions:
+                    tasks.create_task(self._repeat(partial(self._apply_next, partition)))
+                if self._log is not None:
+                    tasks.create_task(self._log_loop(self._log))
+        finally:
+            await self.close()
 
     async def drain(self) -> None:
         """Applies everything that is in the owned streams now, in this task, and returns."""
@@ -97,13 +107,18 @@ class Worker:
             while await self._apply_next(partition, block_ms=None):
                 pass
 
+    async def close(self) -> None:
+        """Closes the connections that are the worker's own."""
+        for store in (self._store, *self._readers.values()):
+            await store.close()
+
     async def _repeat(self, step: Callable[[], Awaitable[object]]) -> None:
         """Takes the step until `stop`; one that Redis or the disk fails is taken again, after longer and longer."""
         wait = 0.0
         while not self._stopping.is_set():
             try:
                 await step()
-            except (RedisError, OSError) as error:
+            except (RedisError, StoreUnavailable, OSError) as error:
                 if not wait:
                     logger.warning("the worker tries again until it succeeds: %r", error)
                 metrics.RETRIES.inc()
@@ -159,7 +174,7 @@ class Worker:
         try:
             while await self._log_next(log):
                 continue
-        except (RedisError, OSError) as error:
+        except (RedisError, StoreUnavailable, OSError) as error:
             logger.warning("the last events stay in Redis, for the next worker to log: %r", error)
 
     async def _log_next(self, log: Path) -> bool:
@@ -179,13 +194,18 @@ class Worker:
 
     async def _next(self, stream: str, block_ms: int | None = _BLOCK_MS) -> list[Entry]:
         after = await self._redis.get(checkpoint_key(stream)) or b"0"
-        waiting = [] if block_ms is None else [b"BLOCK", b"%d" % block_ms]
-        command = pack(b"XREAD", b"COUNT", b"%d" % _BATCH, *waiting, b"STREAMS", stream.encode(), after)
-        (answer,) = await execute(self._redis, [command])
-        if isinstance(answer, RedisError):
-            raise answer
-        entries: list[Entry] = answer[0][1] if answer else []
+        waiting = [] if block_ms is None else [b"BLOCK", block_ms]
+        packed = hiredis.pack_command((b"XREAD", b"COUNT", _BATCH, *waiting, b"STREAMS", stream.encode(), after))
+        before, _, rest = packed.rpartition(stream.encode())
+        (reply,) = await self._readers[stream].ask([(before, stream.encode(), rest)])
+        entries: list[Entry] = _sound(reply)[0][1] if reply else []
         return entries
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        replies: list[Reply] = []
+        for start in range(0, len(commands), _COMMANDS_AT_ONCE):
+            replies += await self._store.ask(commands[start : start + _COMMANDS_AT_ONCE])
+        return replies
 
     async def apply(self, partition: int, entries: Sequence[Entry]) -> None:
         """Folds a micro-batch, in stream order, into the entities' stored state.
@@ -200,19 +220,19 @@ class Worker:
         grouped = Grouped.of(records)
         keys = grouped.keys(self._project)
         kinds = grouped.kinds.tolist()
-        answers = await execute(self._redis, [_READ[kind](key) for kind, key in zip(kinds, keys, strict=True)])
-        folded = fold(grouped, list(map(_stored, answers)))
+        replies = await self._ask([_STATE[kind].command(key) for kind, key in zip(kinds, keys, strict=True)])
+        folded = fold(grouped, list(map(_stored, replies)))
         for i in grouped.records_of_broken(folded.broken):
             why = folded.broken[grouped.entity[i]] or ""
             letters.append(record_letter(bodies[usable[grouped.positions[i]]], why))
-        writes = []
+        writes: list[Command] = []
         for kind, key, values in zip(kinds, keys, folded.values, strict=True):
             if values is not None:
-                writes += [_WRITE[kind].with_values(key, values), _EXPIRE(key)]
-        writes += [pack(b"XADD", DEAD_LETTERS.encode(), b"*", b"letter", letter) for letter in letters]
-        for answer in await execute(self._redis, writes):
-            if isinstance(answer, RedisError):
-                raise answer
+                writes += (_WRITTEN[kind].write(key, values), expire(key, KEY_TTL_SECONDS))
+        for reply in await self._ask(writes):
+            _sound(reply)
+        for letter in letters:
+            await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
         metrics.DEAD.inc(len(letters))
         metrics.APPLIED.labels(partition).inc(folded.applied)
         metrics.REPEATED.inc(len(entries) - len(letters) - folded.applied)
@@ -225,14 +245,19 @@ def _fields(entry: Entry) -> dict[bytes, bytes]:
     return dict(zip(given[::2], given[1::2], strict=True))
 
 
-def _stored(answer: Any) -> Stored:
+def _stored(reply: Reply) -> Stored:
     """The state that Redis answered with; of a key that holds no hash, one that cannot be read."""
-    if not isinstance(answer, RedisError):
-        stored: Stored = answer if len(answer) == 3 else [*answer, None]
-        return stored
-    if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE"):
         return [b"no hash", None, None]
-    raise answer
+    stored: Stored = _sound(reply)
+    return stored
+
+
+def _sound(reply: Reply) -> Reply:
+    """The reply, unless it is an error."""
+    if isinstance(reply, hiredis.ReplyError):
+        raise StoreUnavailable(f"Redis does not serve: {reply}")
+    return reply
 
 
 async def caught_up(redis: Any, streams: list[str]) -> bool:
@@ -249,7 +274,7 @@ async def caught_up(redis: Any, streams: list[str]) -> bool:
 async def _main(settings: FeatureSettings, log: Path | None, metrics_port: int) -> None:
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    redis = aioredis.Redis.from_url(settings.redis_url)
+    redis = client_at(settings.redis_url, settings.redis_type)
     worker = Worker(redis, log)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -32,7 +32,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
     # Every call has a deadline of its own, so the client needs no timeout.
     http = httpx.AsyncClient(limits=limits, timeout=None)  # noqa: S113
     scheme = "https" if args.predictor_use_ssl else "http"
-    store = OnlineReader(settings.redis_url, settings.feast_project, budget_s * STORE_SHARE)
+    store = OnlineReader(settings.redis_url, settings.feast_project, budget_s * STORE_SHARE, settings.redis_type)
     decider = Decider(
         store,
         V2Client(f"{scheme}://{args.predictor_host}", args.model_name, http),
@@ -41,7 +41,9 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         budget_s=budget_s,
         revision=revision(),
     )
-    decisions = DecisionLog(settings.redis_url, settings.spool_dir, settings.spool_max_bytes, revision())
+    decisions = DecisionLog(
+        settings.redis_url, settings.spool_dir, settings.spool_max_bytes, revision(), settings.redis_type
+    )
 
     async def close() -> None:
         await store.close()

@@ -144,7 +144,7 @@ class Decider:
             except (FeatureRepoError, TimeoutError) as error:
                 self._note("store", error)
                 return StoreRead.nothing(len(batch))
-        self._note("store", None if read.available else "it did not answer in time")
+        self._note("store", None if read.available else read.problem)
         return read
 
     async def _ask_models(

@@ -16,7 +16,9 @@ from typing import Any
 
 import redis.asyncio as aioredis
 from prometheus_client import Counter
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
+
+from feature_repo.settings import RedisType
 
 STREAM = "fraud:decisions"
 FIELD = "decision"
@@ -44,13 +46,17 @@ class DecisionLog:
         spool_dir: folder of the spool file; created when missing.
         spool_max_bytes: size at which the spool takes no more.
         revision: part of the spool's name, for on a laptop revisions share the folder and each rewrites its file.
+        redis_type: whether the address is one server or of a cluster.
     """
 
-    def __init__(self, url: str, spool_dir: Path, spool_max_bytes: int, revision: str = "") -> None:
+    def __init__(
+        self, url: str, spool_dir: Path, spool_max_bytes: int, revision: str = "", redis_type: RedisType = "redis"
+    ) -> None:
         spool_dir.mkdir(parents=True, exist_ok=True)
         self._spool = spool_dir / spool_file(revision)
         self._spool_max_bytes = spool_max_bytes
         self._url = url
+        self._client = aioredis.RedisCluster if redis_type == "redis_cluster" else aioredis.Redis
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE)
         self._stopping = asyncio.Event()
         self._away = False
@@ -74,7 +80,7 @@ class DecisionLog:
 
     async def run(self) -> None:
         """Delivers until stopped: what was spooled goes first, so that the stream keeps its order."""
-        client: Any = aioredis.Redis.from_url(self._url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        client: Any = self._client.from_url(self._url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         clock = asyncio.get_running_loop().time
         next_try = clock()
         try:
@@ -123,7 +129,7 @@ class DecisionLog:
             pipeline.xadd(STREAM, {FIELD: record}, maxlen=_STREAM_LENGTH, approximate=True)
         try:
             await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             if not self._away:
                 log.warning("decisions go to the spool, Redis is away: %r", error)
             self._away = True

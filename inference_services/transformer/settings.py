@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from feature_repo.settings import RedisType
 from inference_services.errors import BadSettings
 
 
@@ -17,6 +18,9 @@ class TransformerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FRAUD_TRANSFORMER_", frozen=True)
 
     redis_url: str = Field(description="Redis that holds the online store and takes the decision stream.")
+    redis_type: RedisType = Field(
+        "redis", description="redis, or redis_cluster where the address is a server of a Redis Cluster."
+    )
     fusion_uri: str = Field(description="Folder of the fraud-fusion bundle, as a file:// address.")
     gnn_url: str = Field(description="Base address of the fraud-gnn predictor, http://host:port.")
     spool_dir: Path = Field(description="Folder where decisions wait while Redis is away.")

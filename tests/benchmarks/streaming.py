@@ -41,7 +41,7 @@ from feature_repo.tiles import ACTIVITY_KINDS
 from pipelines.report import Row
 from simulators.local_services import RedisServer
 from tests.benchmarks.rounds import ROUNDS
-from tests.unit.feature_repo.tile_oracle import PlainTiles
+from tests.unit.feature_repo.tile_oracle import PlainTiles, added
 
 EVENTS = 10_000
 _STREAMS = [partition_stream(p) for p in range(PARTITIONS)]
@@ -240,14 +240,14 @@ def _decoded(bodies: list[bytes]) -> Iterable[tuple[str, tuple[Any, ...]]]:
 class _Entity:
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.tiles = PlainTiles(ACTIVITY_KINDS[kind])
+        self.tiles = PlainTiles(len(ACTIVITY_KINDS[kind].measures))
         self.recent: list[bytes] = []
 
 
 def _plain_fold(state: _Entity | None, value: tuple[Any, ...]) -> tuple[_Entity, Write]:
     number, key, kind, event_type, timestamp, amount, other, recent = value
     state = state or _Entity(KIND_NAMES[kind])
-    state.tiles.add(event_type, timestamp, amount, other)
+    state.tiles.add(timestamp, added(ACTIVITY_KINDS[state.kind], event_type, amount), other)
     stamp = encode_timestamp(max(state.tiles.latest.values()))
     values = [b"%d" % number, encode_bytes_value(state.tiles.blob()), stamp]
     if state.kind in ENTITY_KINDS:

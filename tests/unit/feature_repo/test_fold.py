@@ -16,7 +16,7 @@ from feature_repo.real_time_features import read_blobs
 from feature_repo.streaming.fold import Grouped, fold, state_key, written_fields
 from feature_repo.streaming.records import KIND_NAMES, RECORD, fan_out, read_records
 from feature_repo.tiles import ACTIVITY_KINDS, SKETCH_K
-from tests.unit.feature_repo.tile_oracle import PlainTiles
+from tests.unit.feature_repo.tile_oracle import PlainTiles, added
 
 DAY_US = 86_400_000_000
 START_US = 1_770_000_000_000_000
@@ -92,9 +92,8 @@ def plain(batch: EventBatch) -> dict[bytes, tuple[int, bytes, bytes]]:
             key = state_key("fraud", name, tuple(batch[i][row] for i in kind.id_fields))
             other = kind.counterpart
             hashed = parse_pseudonym(batch[other][row])[1] if other and batch.present[other][row] else None
-            tiles.setdefault(key, PlainTiles(kind)).add(
-                batch["event_type"][row], int(batch["event_timestamp"][row]), int(batch["amount"][row]), hashed
-            )
+            new = added(kind, batch["event_type"][row], int(batch["amount"][row]))
+            tiles.setdefault(key, PlainTiles(len(kind.measures))).add(int(batch["event_timestamp"][row]), new, hashed)
             numbers[key] = row + 1
             if name in ENTITY_KINDS:
                 recent.setdefault(key, []).insert(0, interactions[row, ENTITY_KINDS.index(name)].tobytes())

@@ -39,7 +39,7 @@ from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
 from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
 from feature_repo.streaming.rebuild import rebuild
-from feature_repo.tiles import decode
+from feature_repo.tiles import PackedTiles
 
 EMBEDDING_VERSION = "0123456789ab"
 
@@ -167,9 +167,9 @@ def test_feast_reads_the_tiles_that_the_worker_writes_and_knows_a_stranger(
     ).to_dict()
     (known, unknown), (pair, no_pair) = answer["rider_tiles_blob"], answer["pair_tiles_blob"]
     events = sum(r == rider for r in log.column("rider_id").to_pylist())
-    requests = decode(known).tiles
-    assert 0 < sum(tile[1] for key, tile in requests.items() if key >> 32 == 86_400) <= events
-    assert decode(pair).tiles
+    tiles = PackedTiles.read(known)
+    assert 0 < tiles.measures[tiles.keys >> 32 == 86_400, 0].sum() <= events
+    assert len(PackedTiles.read(pair).keys)
     assert unknown is None
     assert no_pair is None
 

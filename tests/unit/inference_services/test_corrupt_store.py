@@ -15,8 +15,9 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.feast_format import encode_bytes_value, hash_field, redis_key
 from feature_repo.graph_features import INTERACTION, encode_interactions
 from feature_repo.online_reader import CORRUPT, OnlineReader, StoreRead
-from feature_repo.tiles import ACTIVITY_KINDS, EntityTiles, PackedTiles, encode
+from feature_repo.tiles import ACTIVITY_KINDS, PackedTiles
 from inference_services.subgraph import Subgraph
+from tests.unit.feature_repo.tile_oracle import PlainTiles
 
 NOW_US = 1_770_000_000_000_000
 SICK, WELL = "r1-00000000000000aa", "r1-00000000000000ab"
@@ -25,10 +26,10 @@ VERSION, DIM = "c" * 12, 4
 
 
 def tiles(measures: int = MEASURES) -> bytes:
-    packed = EntityTiles(measures)
+    packed = PlainTiles(measures)
     for hours in range(3):
         packed.add(NOW_US - 1_800_000_000 - hours * 3_600_000_000, [1] * measures, 7 + hours)
-    return encode(packed)
+    return packed.blob()
 
 
 def interactions(**changes: int) -> bytes:

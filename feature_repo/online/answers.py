@@ -1,0 +1,125 @@
+"""What the answers of the online store mean for the events that asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.errors import OnCorrupt
+from feature_repo.event_batch import EventBatch
+from feature_repo.event_schemas import EVENT_TYPES
+from feature_repo.feast_columns import bytes_values, decode_values, int64_values
+from feature_repo.feature_names import STORE_FEATURES
+from feature_repo.graph_features import INTERACTION, K_NEIGHBOURS
+from feature_repo.online.connection import Reply
+from feature_repo.online.plan import CITY, ReadPlan
+from feature_repo.profiles import tenure_days
+from feature_repo.pseudonyms import ENTITY_KINDS
+from feature_repo.request_features import CityNorms
+from feature_repo.tile_table import KindTiles
+from feature_repo.tiles import ACTIVITY_KINDS
+from feature_repo.window_merge import window_features
+
+Vector = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Messages = Sequence[bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRead:
+    """What the online store knows about n events.
+
+    Attributes:
+        available: False when the store did not answer; then every feature is NaN and nobody has neighbours.
+        features: `STORE_FEATURES` by name, each of shape [n].
+        norms: the norms of each event's city.
+        interactions: INTERACTION array of shape [n, 4, K], most recent first.
+        interaction_counts: how many of the K exist, shape [n, 4].
+        problem: why the store is not available.
+    """
+
+    available: bool
+    features: dict[str, Vector]
+    norms: CityNorms
+    interactions: NDArray[np.void]
+    interaction_counts: Ints
+    problem: str = ""
+
+    @classmethod
+    def nothing(cls, n: int, problem: str = "it did not answer in time") -> StoreRead:
+        """The read of a store that is down."""
+        return cls(
+            False,
+            {name: np.full(n, np.nan) for name in STORE_FEATURES},
+            CityNorms.unknown(n),
+            np.zeros((n, len(ENTITY_KINDS), K_NEIGHBOURS), INTERACTION),
+            np.zeros((n, len(ENTITY_KINDS)), np.int64),
+            problem,
+        )
+
+
+def assemble(plan: ReadPlan, batch: EventBatch, replies: Sequence[Reply], on_corrupt: OnCorrupt) -> StoreRead:
+    """Turns the replies to the commands of `plan` into features as of each event of its batch."""
+    as_of_us = batch["event_timestamp"]
+    columns = {kind: plan.columns(kind, replies) for kind in ACTIVITY_KINDS}
+    tiles = {kind: KindTiles(bytes_values(columns[kind][0], on_corrupt), plan.rows[kind]) for kind in ACTIVITY_KINDS}
+    recent, first_seen, trips = (
+        [message for kind in ENTITY_KINDS for message in columns[kind][field]] for field in (1, 2, 3)
+    )
+    entity = _entities(plan)
+    activity = window_features(tiles, as_of_us, on_corrupt)
+    profiles = _profiles(first_seen, trips, entity, as_of_us, on_corrupt)
+    interactions, counts = _neighbourhoods(bytes_values(recent, on_corrupt), on_corrupt)
+    features = dict(zip(STORE_FEATURES, [*activity, *profiles], strict=True))
+    norms = _norms(plan.columns(CITY, replies), plan.rows[CITY], on_corrupt)
+    return StoreRead(True, features, norms, interactions[entity], counts[entity])
+
+
+def _entities(plan: ReadPlan) -> Ints:
+    """Which of the entities, all kinds one after the other, each event has, shape [n, 4]; -1 for none."""
+    first = plan.spans[ENTITY_KINDS[0]].start
+    places = [
+        [plan.spans[kind].start - first + row if row >= 0 else -1 for row in plan.rows[kind]] for kind in ENTITY_KINDS
+    ]
+    return np.array(places, np.int64).T
+
+
+def _profiles(
+    first_seen: Messages, trips: Messages, entity: Ints, as_of_us: Ints, on_corrupt: OnCorrupt
+) -> NDArray[np.float64]:
+    """`PROFILE_FEATURES` as rows, [8, n]."""
+    m = len(first_seen)
+    absent = [-1] * (m + 1) + [0] * (m + 1)
+    stored = int64_values([*first_seen, None, *trips, None], absent, on_corrupt).reshape(2, m + 1)[:, entity]
+    both = np.stack([tenure_days(stored[0], as_of_us[:, None]), stored[1]], axis=2)
+    rows: NDArray[np.float64] = both.reshape(len(as_of_us), -1).T
+    return rows
+
+
+def _norms(columns: Sequence[Messages], rows: Sequence[int], on_corrupt: OnCorrupt) -> CityNorms:
+    stored = [[v if isinstance(v, float) else np.nan for v in decode_values(column, on_corrupt)] for column in columns]
+    return CityNorms(*np.array(stored, np.float64)[:, rows])
+
+
+def _neighbourhoods(blobs: Messages, on_corrupt: OnCorrupt) -> tuple[NDArray[np.void], Ints]:
+    """The neighbours of m entities, [m + 1, K], and how many each has, [m + 1]; the last entity is nobody."""
+    whole = INTERACTION.itemsize * K_NEIGHBOURS
+    parts, counts = [], []
+    for blob in (*blobs, None):
+        recent = (blob or b"")[:whole]
+        if len(recent) % INTERACTION.itemsize:
+            on_corrupt("neighbourhood", f"{len(recent)} bytes are not whole interactions")
+            recent = b""
+        parts.append(recent.ljust(whole, b"\0"))
+        counts.append(len(recent) // INTERACTION.itemsize)
+    table = np.frombuffer(bytearray().join(parts), INTERACTION).reshape(-1, K_NEIGHBOURS)
+    count = np.array(counts, np.int64)
+    impossible = (table["kind"] >= len(ENTITY_KINDS)) | (table["event_type"] >= len(EVENT_TYPES))
+    broken = np.flatnonzero((impossible | (table["amount"] < 0)).any(axis=1))
+    for row in broken:
+        on_corrupt("neighbourhood", "it names a kind or an amount that does not exist")
+        table[row], count[row] = np.zeros((), INTERACTION), 0
+    return table, count
