@@ -161,7 +161,7 @@ for _, event in late.iterrows():
         same & (recent["event_timestamp"] > event["event_timestamp"]) & (recent["stream_seq"] < event["stream_seq"])
     )
 chosen = recent.loc[missed.idxmax()]
-sample = pd.concat([recent.sample(150, random_state=7), recent.loc[[chosen.name]]])
+sample = pd.concat([recent.sample(100, random_state=7), recent.loc[[chosen.name]]])
 hand = pd.DataFrame([by_hand(event) for _, event in sample.iterrows()], index=sample.index)
 feast = joined.loc[sample.index, hand.columns].fillna(0).astype(float)
 print(f"{hand.size:,} values: largest difference by hand against Feast {np.abs(hand - feast).to_numpy().max():.1e}")
@@ -242,12 +242,12 @@ print(f"{(missed > 0).sum()} of {len(recent):,} scored events were decided befor
 # %% [markdown]
 # ## Parity
 #
-# The last 400 events once more, live. Redis begins with the tiles of everything before them and the profiles of the
+# The last 300 events once more, live. Redis begins with the tiles of everything before them and the profiles of the
 # last midnight. Then each event is read as the transformer reads it, and only then published, and folded in by the
 # worker. What was read is compared with what training would be given.
 
 # %%
-LIVE = 400
+LIVE = 300
 NUMBERS = [*REQUEST_FEATURES, *ACTIVITY_FEATURES, *PROFILE_FEATURES]
 live = table.slice(len(table) - LIVE)
 midnight = live["ingested_at"][0].as_py().replace(hour=0, minute=0, second=0, microsecond=0)
