@@ -11,7 +11,11 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT, Company
 
 # What each prints, and how many pictures it draws at least.
-EXPECTED = {"01_first_look": ("average precision", 2), "02_the_city": ("fraud events of", 5)}
+EXPECTED = {
+    "01_first_look": ("average precision", 2),
+    "02_the_city": ("fraud events of", 5),
+    "03_features": ("features: equal to 1e-9", 3),
+}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
 
