@@ -195,9 +195,9 @@ class Worker:
     async def _next(self, stream: str, block_ms: int | None = _BLOCK_MS) -> list[Entry]:
         after = await self._redis.get(checkpoint_key(stream)) or b"0"
         waiting = [] if block_ms is None else [b"BLOCK", block_ms]
-        packed = hiredis.pack_command((b"XREAD", b"COUNT", _BATCH, *waiting, b"STREAMS", stream.encode(), after))
-        before, _, rest = packed.rpartition(stream.encode())
-        (reply,) = await self._readers[stream].ask([(before, stream.encode(), rest)])
+        command: Any = (b"XREAD", b"COUNT", _BATCH, *waiting, b"STREAMS", stream.encode(), after)
+        before, key, rest = hiredis.pack_command(command).rpartition(stream.encode())
+        (reply,) = await self._readers[stream].ask([(before, key, rest)])
         entries: list[Entry] = _sound(reply)[0][1] if reply else []
         return entries
 
