@@ -38,7 +38,8 @@ def test_the_feast_command_applies_the_repository(redis_url: str, tmp_path: Path
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     store = FeatureStore(config=FeatureSettings(redis_url=redis_url, registry=tmp_path / "registry.db").repo_config())
-    found = [*store.list_entities(), *store.list_feature_views(), *store.list_feature_services()]
+    views = [*store.list_feature_views(), *store.list_on_demand_feature_views()]
+    found = [*store.list_entities(), *views, *store.list_feature_services()]
     expected = {d.name for d in definitions(offline)}
     assert {d.name for d in found} >= expected
     assert {TRAINING_SERVICE, ONLINE_SERVICE, gnn_service(GNN_VERSION)} <= expected
