@@ -73,6 +73,11 @@ def timestamp_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+def sequence_field(kind: str) -> bytes:
+    """The hash field of our own that holds the number of the last event applied to an entity, in decimal digits."""
+    return f"_seq:{kind}".encode()
+
+
 def encode_bytes_value(value: bytes) -> bytes:
     """A `Value` message with `bytes_val`."""
     return _bytes_head(len(value)) + value

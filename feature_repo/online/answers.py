@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from feature_repo.window_merge import window_features
 Vector = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Messages = Sequence[bytes | None]
+_MOST_DIGITS = 18  # of what fits 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class StoreRead:
         norms: the norms of each event's city.
         interactions: INTERACTION array of shape [n, 4, K], most recent first.
         interaction_counts: how many of the K exist, shape [n, 4].
+        sequence: the last event applied to any of each event's entities, shape [n]; 0 where none was.
         problem: why the store is not available.
     """
 
@@ -46,6 +48,7 @@ class StoreRead:
     norms: CityNorms
     interactions: NDArray[np.void]
     interaction_counts: Ints
+    sequence: Ints
     problem: str = ""
 
     @classmethod
@@ -57,6 +60,7 @@ class StoreRead:
             CityNorms.unknown(n),
             np.zeros((n, len(ENTITY_KINDS), K_NEIGHBOURS), INTERACTION),
             np.zeros((n, len(ENTITY_KINDS)), np.int64),
+            np.zeros(n, np.int64),
             problem,
         )
 
@@ -65,9 +69,9 @@ def assemble(plan: ReadPlan, batch: EventBatch, replies: Sequence[Reply], on_cor
     """Turns the replies to the commands of `plan` into features as of each event of its batch."""
     as_of_us = batch["event_timestamp"]
     columns = {kind: plan.columns(kind, replies) for kind in ACTIVITY_KINDS}
-    tiles = {kind: KindTiles(bytes_values(columns[kind][0], on_corrupt), plan.rows[kind]) for kind in ACTIVITY_KINDS}
+    tiles = {kind: KindTiles(bytes_values(columns[kind][1], on_corrupt), plan.rows[kind]) for kind in ACTIVITY_KINDS}
     recent, first_seen, trips = (
-        [message for kind in ENTITY_KINDS for message in columns[kind][field]] for field in (1, 2, 3)
+        [message for kind in ENTITY_KINDS for message in columns[kind][field]] for field in (2, 3, 4)
     )
     entity = _entities(plan)
     activity = window_features(tiles, as_of_us, on_corrupt)
@@ -75,7 +79,24 @@ def assemble(plan: ReadPlan, batch: EventBatch, replies: Sequence[Reply], on_cor
     interactions, counts = _neighbourhoods(bytes_values(recent, on_corrupt), on_corrupt)
     features = dict(zip(STORE_FEATURES, [*activity, *profiles], strict=True))
     norms = _norms(plan.columns(CITY, replies), plan.rows[CITY], on_corrupt)
-    return StoreRead(True, features, norms, interactions[entity], counts[entity])
+    sequence = _sequences({kind: columns[kind][0] for kind in ACTIVITY_KINDS}, plan.rows, on_corrupt)
+    return StoreRead(True, features, norms, interactions[entity], counts[entity], sequence)
+
+
+def _sequences(stored: Mapping[str, Messages], rows: Mapping[str, Sequence[int]], on_corrupt: OnCorrupt) -> Ints:
+    """The highest number among each event's entities, shape [n]."""
+    numbers = {kind: [_number(text, on_corrupt) for text in (*stored[kind], None)] for kind in stored}
+    of_events = zip(*([numbers[kind][row] for row in rows[kind]] for kind in stored), strict=True)
+    return np.array([max(found) for found in of_events], np.int64)
+
+
+def _number(text: bytes | None, on_corrupt: OnCorrupt) -> int:
+    if text is None:
+        return 0
+    if len(text) > _MOST_DIGITS or not text.isdigit():
+        on_corrupt("sequence", "it is no number")
+        return 0
+    return int(text)
 
 
 def _entities(plan: ReadPlan) -> Ints:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feature_repo.event_batch import EventBatch
-from feature_repo.feast_format import entity_keys, hash_field
+from feature_repo.feast_format import entity_keys, hash_field, sequence_field
 from feature_repo.graph_features import ID_FIELDS
 from feature_repo.online.connection import Command, Reply
 from feature_repo.online.hashes import HashFields
@@ -52,15 +52,16 @@ class ReadPlan:
         return cls(commands, rows, spans)
 
     def columns(self, kind: str, replies: Sequence[Reply]) -> list[Sequence[bytes | None]]:
-        """The messages of one kind's entities, by field: tiles, then neighbours, first seen, lifetime trips; norms."""
+        """What is stored of one kind's entities, by field: sequence, tiles, neighbours, first seen, trips; norms."""
         return _FIELDS[kind].columns(replies[self.spans[kind]])
 
 
 def _fields() -> dict[str, HashFields]:
     tiles = {kind: hash_field(f"{kind}_tiles", f"{kind}_tiles_blob") for kind in ACTIVITY_KINDS}
-    fields = {kind: HashFields(tiles[kind]) for kind in ACTIVITY_KINDS}
+    fields = {kind: HashFields(sequence_field(kind), tiles[kind]) for kind in ACTIVITY_KINDS}
     for kind in ENTITY_KINDS:
         fields[kind] = HashFields(
+            sequence_field(kind),
             tiles[kind],
             hash_field(f"{kind}_neighbours", f"{kind}_neighbours_blob"),
             hash_field(f"{kind}_profile", f"{kind}_first_seen_us"),

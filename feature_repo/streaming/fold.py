@@ -21,6 +21,7 @@ from feature_repo.feast_format import (
     encode_timestamp,
     hash_field,
     redis_key,
+    sequence_field,
     timestamp_field,
 )
 from feature_repo.graph_features import INTERACTION
@@ -105,7 +106,7 @@ def _template(project: str, kind: int, key_id: int, other_key_id: int) -> bytes:
 def state_fields(kind: str) -> list[bytes]:
     """The hash fields of `Stored`, in its order."""
     return [
-        f"_seq:{kind}".encode(),
+        sequence_field(kind),
         hash_field(f"{kind}_tiles", f"{kind}_tiles_blob"),
         hash_field(f"{kind}_neighbours", f"{kind}_neighbours_blob"),
     ]

@@ -134,7 +134,9 @@ class Decider:
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
-        return Decided(outputs, self._records(batch, features, outputs, models, latency_ms))
+        return Decided(
+            outputs, self._records(batch, features, outputs, models, sequence=read.sequence, latency_ms=latency_ms)
+        )
 
     async def _read(self, batch: EventBatch, deadline: float) -> StoreRead:
         with timed("store"):
@@ -236,6 +238,8 @@ class Decider:
         features: Mapping[str, NDArray[Any]],
         outputs: Mapping[str, NDArray[Any]],
         models: _Models,
+        *,
+        sequence: NDArray[np.int64],
         latency_ms: float,
     ) -> list[bytes]:
         columns = {name: values.tolist() for name, values in features.items()}
@@ -250,6 +254,7 @@ class Decider:
                 "gnn_version": models.gnn.version if models.gnn else None,
                 "fusion": self._fusion.bundle.label,
                 "revision": self._revision,
+                "seen_sequence": int(sequence[row]),
                 "latency_ms": round(latency_ms, 3),
                 "features": {name: values[row] for name, values in columns.items()},
             }

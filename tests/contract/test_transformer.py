@@ -24,6 +24,8 @@ from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import G1, G2, L1, L2, NAME, PAYMENT, write_fusion
 
+SEEN = 1_770_000_000_000_017
+
 
 class FakeStore:
     def __init__(self, available: bool = True, delay_s: float = 0.0) -> None:
@@ -41,7 +43,7 @@ class FakeStore:
         interactions["id"][:, 0, :2] = [0xBB, 0xDD]
         interactions["kind"][:, 0, :2] = [2, 1]
         features = {name: np.ones(n) for name in STORE_FEATURES}
-        return StoreRead(True, features, CityNorms.unknown(n), interactions, counts)
+        return StoreRead(True, features, CityNorms.unknown(n), interactions, counts, np.full(n, SEEN))
 
     async def embeddings(self, version: str, kinds: Any, ids: Any, key_ids: Any, dim: int) -> Any:
         if not self.available:
@@ -153,6 +155,7 @@ def test_both_models_are_fused_by_the_row_of_the_pair_that_answered(decide: Deci
     assert record["gnn_probability"] == pytest.approx(sigmoid(2.0))
     assert (record["lightgbm_version"], record["gnn_version"]) == (f"3-{L1}", f"3-{G1}")
     assert record["degraded"] == ""
+    assert record["seen_sequence"] == SEEN
     assert set(record["features"]) == set(MODEL_FEATURES)
 
 

@@ -20,6 +20,7 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.event_schemas.validation import FieldError
 from feature_repo.feast_format import decode_value
+from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming import worker as worker_module
 from feature_repo.streaming.fold import state_fields, state_key
@@ -303,3 +304,16 @@ async def test_a_rebuild_refuses_a_store_in_use(
     with redis.Redis.from_url(redis_url) as plain, pytest.raises(MissingData, match="Redis already holds"):
         rebuild(small_log, plain, "fraud")
     assert await changes_of(client, pseudonymiser) == 1
+
+
+async def test_a_read_tells_the_last_event_that_it_saw(
+    redis_url: str, client: aioredis.Redis, pseudonymiser: Pseudonymiser
+) -> None:
+    await publish(client, pseudonymiser, change(1), change(2), change(3, rider="rider-2"))
+    await Worker(client, None).drain()
+    last = int(await client.get(SEQUENCE_KEY))
+    ids = [{"rider_id": pseudonymiser("rider", f"rider-{n}"), "device_id": "v1-" + "0" * 16} for n in (1, 2, 3)]
+    reader = OnlineReader(redis_url, timeout_s=5)
+    read = await reader.read(EventBatch.from_rows([change(n) | given for n, given in enumerate(ids)]))
+    await reader.close()
+    assert read.sequence.tolist() == [last - 1, last, 0]
