@@ -12,10 +12,15 @@ import warnings
 from rich.console import Console
 
 from pipelines.local_stack import PROJECT_ROOT
-from tests.benchmarks import direct_infer, online_reader, simulator
+from tests.benchmarks import direct_infer, online_reader, point_in_time, simulator
 from tests.bounds import conclude
 
-BENCHMARKS = {"online_reader": online_reader.run, "direct_infer": direct_infer.run, "simulator": simulator.run}
+BENCHMARKS = {
+    "online_reader": online_reader.run,
+    "direct_infer": direct_infer.run,
+    "simulator": simulator.run,
+    "point_in_time": point_in_time.run,
+}
 
 
 def main() -> int:
