@@ -65,11 +65,12 @@ def point_in_time_join(scored: pa.Table, files: Path, registry: Path) -> pd.Data
     entity_rows = scored.select(["event_id", "stream_seq", "city", *ids]).to_pandas()
     entity_rows[ids] = entity_rows[ids].fillna("")
     entity_rows["event_timestamp"] = scored.column("ingested_at").to_pandas()
-    joined = store.get_historical_features(entity_rows, store.get_feature_service(TRAINING_SERVICE)).to_df()
-    joined = joined.sort_values("stream_seq").reset_index(drop=True)
-    if joined["event_id"].tolist() != entity_rows["event_id"].tolist():
+    job = store.get_historical_features(entity_rows, store.get_feature_service(TRAINING_SERVICE))
+    joined = job.to_arrow().sort_by("stream_seq")
+    if not joined.column("stream_seq").equals(scored.column("stream_seq")):
         raise RuntimeError("the point-in-time join did not return one row per event")
-    return joined
+    frame: pd.DataFrame = joined.to_pandas()
+    return frame
 
 
 def assemble(scored: pa.Table, joined: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ class FeatureSettings(BaseSettings):
             project=FEAST_PROJECT,
             provider="local",
             registry=str(self.registry),
-            offline_store={"type": "duckdb"},
+            offline_store={"type": "feature_repo.asof_store.AsofOfflineStore"},
             online_store={
                 "type": "redis",
                 "redis_type": self.redis_type,

@@ -96,5 +96,7 @@ def _new_version(client: MlflowClient, run_id: str, bundle: Bundle, dataset_vers
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags: dict[str, Any] = {"sha12": bundle.sha12, "sha256": bundle.sha256, "dataset_version": dataset_version}
+    if service := bundle.metadata.get("feature_service"):
+        tags["feature_service"] = service
     source = f"{client.get_run(run_id).info.artifact_uri}/{bundle.model}"
     return int(client.create_model_version(bundle.model, source, run_id, tags).version)

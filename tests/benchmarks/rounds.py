@@ -27,7 +27,13 @@ class Comparison:
 
 def compare(ours: Callable[[], object], peer: Callable[[], object], calls: int) -> Comparison:
     """Times both in turn, after one untimed round."""
-    pairs = [(_timed(ours, calls), _timed(peer, calls)) for _ in range(ROUNDS + 1)][1:]
+    interleave(ours, peer, calls, 1)
+    return interleave(ours, peer, calls, ROUNDS)
+
+
+def interleave(ours: Callable[[], object], peer: Callable[[], object], calls: int, rounds: int) -> Comparison:
+    """Times both in turn; the caller has run both before."""
+    pairs = [(_timed(ours, calls), _timed(peer, calls)) for _ in range(rounds)]
     mine, theirs = zip(*pairs, strict=True)
     return Comparison(statistics.median(mine), statistics.median(theirs), statistics.median(b / a for a, b in pairs))
 
