@@ -7,6 +7,7 @@ is. It also knows times only, not rows: a publication that was corrected after t
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from feature_repo.publications import Publications
 FACTS_KEY = "{fraud}:materialised"
 PUBLICATIONS_KEY = "{fraud}:materialised:publications"
 RUN_KEY = "{fraud}:materialising"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,18 @@ class ViewFacts:
 
 
 def read_facts(client: Any) -> dict[str, ViewFacts]:
-    """The facts of every view, by its name.
+    """The facts of every view, by its name; facts that cannot be read count as lost, and the view is filled again.
 
     Args:
         client: a synchronous Redis client that returns bytes.
     """
-    return {name.decode(): ViewFacts(**json.loads(text)) for name, text in sorted(client.hgetall(FACTS_KEY).items())}
+    found = {}
+    for name, text in sorted(client.hgetall(FACTS_KEY).items()):
+        try:
+            found[name.decode()] = ViewFacts(**_record(text))
+        except TypeError:
+            logger.warning("the facts of %s cannot be read, so it will be filled again", name.decode(errors="replace"))
+    return found
 
 
 class Ledger:
@@ -64,8 +73,8 @@ class Ledger:
 
     def publications(self, view: str) -> Publications:
         """The publications of a view that are in the store; none when it was never finished."""
-        text = self._client.hget(PUBLICATIONS_KEY, view)
-        return {int(at): digest for at, digest in json.loads(text or "{}").items()}
+        found = _record(self._client.hget(PUBLICATIONS_KEY, view))
+        return {int(at): digest for at, digest in found.items()}
 
     def begin(self, reach_us: int) -> None:
         """Takes over from whatever run went before.
@@ -76,7 +85,7 @@ class Ledger:
         Raises:
             RunSuperseded: an earlier run reached further; its rows would stay between this run's.
         """
-        before = json.loads(self._client.get(RUN_KEY) or "{}")
+        before = _record(self._client.get(RUN_KEY))
         if before.get("reach_us", reach_us) > reach_us:
             raise RunSuperseded(
                 "an earlier run wrote rows that were published after this cutoff, and the online store does not go "
@@ -118,5 +127,14 @@ class Ledger:
     def _require(self, current: bytes | None) -> None:
         if current is None:
             raise RunSuperseded("Redis lost its data while it was being written: run again, and all of it is filled")
-        if json.loads(current)["run"] != self._run:
+        if _record(current).get("run") != self._run:
             raise RunSuperseded("another run began and goes on from here: let it finish")
+
+
+def _record(text: bytes | None) -> dict[str, Any]:
+    """A stored JSON object; an empty one where there is none, or something else."""
+    try:
+        found = json.loads(text or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
