@@ -2,6 +2,7 @@
 
 ComponentError
 ├── InvalidDataset   a dataset's snapshot cannot be trained on; the message names the column or day and why
+├── InvalidFeatures  computed features break a rule; the message names the column, the rule and a row
 ├── TooFewLabels     a split cannot be learnt from, calibrated on or judged by
 └── GateFailed       a trained model broke a bound; the message names the bound
 """
@@ -15,6 +16,10 @@ class ComponentError(Exception):
 
 class InvalidDataset(ComponentError):
     """A dataset's snapshot cannot be trained on."""
+
+
+class InvalidFeatures(ComponentError):
+    """Computed features break a rule; the message names the column, the rule and a row."""
 
 
 class TooFewLabels(ComponentError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo.errors import CorruptValue, MissingData
@@ -78,6 +79,18 @@ class Dataset:
         """The events in stream order, with `stream_seq` and `ingested_at`."""
         return read_log(self.path / "events")
 
+    def volumes(self) -> dict[tuple[str, date], int]:
+        """How many events there are, by type and arrival day."""
+        files = sorted(self.path.glob("events/day=*/*.parquet"))
+        events = pa.concat_tables([pq.ParquetFile(f).read(columns=["event_type", "ingested_at"]) for f in files])
+        days = pc.cast(events.column("ingested_at"), pa.date32())
+        counts = (
+            pa.table({"type": events.column("event_type"), "day": days})
+            .group_by(["type", "day"])
+            .aggregate([([], "count_all")])
+        )
+        return {(row["type"], row["day"]): row["count_all"] for row in counts.to_pylist()}
+
     def label_frame(self) -> pd.DataFrame:
         """The labels: event_id, is_fraud, typology, source, observed_at."""
         files = sorted(self.path.glob("labels/day=*/*.parquet"))
@@ -130,6 +143,12 @@ def snapshot(
 def list_datasets(datasets: Path) -> list[Dataset]:
     """All snapshots, oldest cutoff first."""
     return sorted((Dataset.open(p.parent) for p in datasets.glob(f"[!.]*/{_RECORD}")), key=lambda d: d.cutoff)
+
+
+def previous_dataset(dataset: Dataset) -> Dataset | None:
+    """The newest snapshot beside a dataset that was cut off before it; None for the first."""
+    earlier = [d for d in list_datasets(dataset.path.parent) if d.cutoff < dataset.cutoff]
+    return earlier[-1] if earlier else None
 
 
 def find(datasets: Path, name: str) -> Dataset:

@@ -4,7 +4,8 @@ FeatureRepoError
 ├── InvalidEvents      an event does not fit its schema
 ├── StoreUnavailable   the online store did not answer in time
 ├── CorruptValue       stored bytes are not what their writer writes
-└── MissingData        a file, folder or registry that a step needs is not there
+├── MissingData        a file, folder or registry that a step needs is not there
+└── RunSuperseded      a materialisation may write no further: another began, or Redis lost its data
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class CorruptValue(FeatureRepoError):
 
 class MissingData(FeatureRepoError):
     """Something a step reads is not there; the message says what to run first."""
+
+
+class RunSuperseded(FeatureRepoError):
+    """A materialisation may write no further: another one began, reached further, or Redis lost its data."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from feature_repo.errors import MissingData
+from feature_repo.errors import CorruptValue, MissingData
 from feature_repo.event_batch import EventBatch
 
 MICROSECONDS = pa.timestamp("us", "UTC")
@@ -55,16 +55,30 @@ def read_log(log: Path, columns: list[str] | None = None, *, before: date | None
         before: read only earlier arrival days.
 
     Raises:
-        MissingData: the log holds no events.
+        MissingData: the log holds no events, or none that arrived early enough.
+        CorruptValue: a file of it cannot be read.
     """
     days = [d for d in log_days(log) if before is None or d < before]
     files = sorted(f for d in days for f in (log / f"day={d}").glob("[!.]*.parquet"))
     if not files:
-        raise MissingData(f"no events in {log}: run `fraud data ingest` first")
-    table = pa.concat_tables([pq.ParquetFile(f).read() for f in files]).sort_by("stream_seq")
+        which = f"no events that arrived before {before}" if before else "no events"
+        raise MissingData(f"{which} in {log}: run `fraud data ingest` first")
+    table = pa.concat_tables([read_parquet(f) for f in files]).sort_by("stream_seq")
     if pc.count_distinct(table.column("event_id")).as_py() != len(table):
         # By position: the copies of a record that was delivered again have one number.
         rows = table.select(["event_id"]).append_column("row", pa.array(np.arange(len(table))))
         first = rows.group_by("event_id", use_threads=False).aggregate([("row", "min")])
         table = table.take(first.column("row_min").sort())
     return table if columns is None else table.select(columns)
+
+
+def read_parquet(file: Path) -> pa.Table:
+    """Reads one file.
+
+    Raises:
+        CorruptValue: it is not parquet, or is cut short or altered.
+    """
+    try:
+        return pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptValue(f"{file} cannot be read as parquet: {error}") from error

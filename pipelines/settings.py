@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from components.build_training_set.logic import SplitSettings
 from components.gate.logic import GateSettings
 from components.train_lightgbm.settings import LightGbmSettings
+from components.volumes import VolumeSettings
 
 Alias = Literal["champion", "challenger"]
 
@@ -33,3 +34,6 @@ class TrainingRun(BaseSettings):
     # Not `GnnSettings`: that would load torch to read a setting. The step validates it.
     gnn: dict[str, Any] = Field(default_factory=dict, description="Fields of GnnSettings that differ from the default.")
     gate: GateSettings = Field(default_factory=GateSettings, description="The gate's bounds.")
+    volumes: VolumeSettings = Field(
+        default_factory=VolumeSettings, description="How far the events may be from those of the dataset before."
+    )

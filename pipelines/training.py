@@ -128,6 +128,7 @@ def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, 
         "lightgbm_settings": settings.lightgbm.model_dump(),
         "gnn_settings": settings.gnn,
         "gate_settings": settings.gate.model_dump(),
+        "volume_settings": settings.volumes.model_dump(),
     }
 
 

@@ -34,6 +34,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
     lightgbm_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
     gnn_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
     gate_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
+    volume_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
 ) -> None:
     """Trains, fuses, evaluates, gates and registers.
 
@@ -50,8 +51,9 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         lightgbm_settings: fields of `LightGbmSettings`.
         gnn_settings: fields of `GnnSettings`.
         gate_settings: fields of `GateSettings`.
+        volume_settings: fields of `VolumeSettings`.
     """
-    valid = validate_events(dataset_path=dataset_path)
+    valid = validate_events(dataset_path=dataset_path, settings=volume_settings)
     rows = build_training_set(
         dataset_path=dataset_path, dataset_sha256=valid.outputs["Output"], policy=policy, settings=splits
     )

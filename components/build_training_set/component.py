@@ -26,6 +26,7 @@ def build_training_set(
     import yaml
 
     from components.build_training_set.logic import SplitSettings, build
+    from components.build_training_set.schema import check_training_set
     from feature_repo.datasets import Dataset
     from inference_services.policy_settings import ThresholdSettings
 
@@ -33,6 +34,7 @@ def build_training_set(
     with tempfile.TemporaryDirectory() as scratch:
         dataset = Dataset.open(Path(dataset_path))
         frame = build(dataset, Path(scratch), maturation_days, SplitSettings.model_validate(settings))
+    check_training_set(frame)
     frame.to_parquet(training_set.path, index=False)
     training_set.metadata["dataset_sha256"] = dataset_sha256
     training_set.metadata.update({f"{split}_rows": int(n) for split, n in frame["split"].value_counts().items()})

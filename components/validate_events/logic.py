@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from components.errors import InvalidDataset
-from components.labels import LABEL_SOURCES
-from feature_repo.datasets import Dataset
-from feature_repo.event_batch import EventBatch
-from feature_repo.event_schemas import CATALOGUE
-from feature_repo.event_schemas.validation import validate
+from components.frame_checks import check_frame
+from components.validate_events.schema import HIDDEN, event_frame, event_schema, label_schema, log_schema
+from components.volumes import Comparison, VolumeSettings, compare_volumes
+from feature_repo.datasets import Dataset, previous_dataset
+from feature_repo.event_schemas import EVENT_TYPES
 
-_LABEL_COLUMNS = ("event_id", "is_fraud", "typology", "source", "observed_at")
 # A day far below the median means a lost partition; the quietest day of a city's year is well above this.
 _LEAST_SHARE_OF_MEDIAN_DAY = 0.2
 # Fraud above this share of all events is a broken label feed, not a bad month.
@@ -34,6 +31,7 @@ class Report:
         events: events.
         labels: labels by source.
         fraud_labels: labels that say fraud.
+        volumes: what the volumes were compared with.
     """
 
     sha256: str
@@ -41,26 +39,33 @@ class Report:
     events: int
     labels: dict[str, int]
     fraud_labels: int
+    volumes: str
 
     def as_dict(self) -> dict[str, object]:
         """The fields by name."""
         return asdict(self)
 
 
-def check_dataset(dataset: Dataset) -> Report:
+def check_dataset(dataset: Dataset, settings: VolumeSettings) -> Report:
     """Checks the bytes, the schema, the volumes and the labels of a dataset.
+
+    Args:
+        dataset: the dataset.
+        settings: how far its volumes may be from those of the dataset before it, among its neighbours.
 
     Raises:
         CorruptValue: the bytes are not those of the snapshot.
-        InvalidDataset: a check failed; the message names the column or day.
+        InvalidDataset: a check failed; the message names the column, the rule and a row, or the day.
     """
     dataset.verify()
     events, labels = dataset.event_table(), dataset.label_frame()
     check_schema(events)
     daily = check_volumes(events, dataset.first_day, dataset.last_day)
+    compared = check_against_previous(dataset, settings)
     check_labels(labels, events, dataset.cutoff)
     sources = {str(name): int(n) for name, n in labels["source"].value_counts().sort_index().items()}
-    return Report(dataset.sha256, len(daily), len(events), sources, int(labels["is_fraud"].sum()))
+    fraud = int(labels["is_fraud"].sum())
+    return Report(dataset.sha256, len(daily), len(events), sources, fraud, compared.text)
 
 
 def check_schema(events: pa.Table) -> None:
@@ -69,16 +74,30 @@ def check_schema(events: pa.Table) -> None:
     Raises:
         InvalidDataset: a column is missing, or an event breaks its schema.
     """
-    _require_columns("events", events.column_names, (*CATALOGUE.fields, "stream_seq", "ingested_at"))
-    for name in ("stream_seq", "ingested_at", "event_id"):
-        if events.column(name).null_count:
-            raise InvalidDataset(f"events: column {name!r} has {events.column(name).null_count} empty values")
-    sequence = events.column("stream_seq").to_numpy()
-    if len(np.unique(sequence)) != len(sequence):
-        raise InvalidDataset("events: column 'stream_seq' repeats a number; two ingestions wrote to one log")
-    breaches = validate(EventBatch.from_arrow(events))
-    if breaches:
-        raise InvalidDataset(f"events: {len(breaches)} breaches of the schemas, the first at {breaches[0]}")
+    frame = event_frame(events)
+    check_frame(frame, log_schema(), InvalidDataset, hidden=HIDDEN)
+    for event_type in EVENT_TYPES:
+        check_frame(frame[frame["event_type"] == event_type], event_schema(event_type), InvalidDataset, hidden=HIDDEN)
+
+
+def check_against_previous(dataset: Dataset, settings: VolumeSettings) -> Comparison:
+    """Events by type and day, against the dataset before; the last day may be cut short and is not judged.
+
+    Raises:
+        InvalidDataset: there are far fewer or far more.
+    """
+    before = previous_dataset(dataset)
+    volumes = {key: rows for key, rows in dataset.volumes().items() if key[1] < dataset.last_day}
+    compared = compare_volumes(
+        volumes,
+        before.volumes() if before else None,
+        settings,
+        unit="event_type",
+        previous_name=f"dataset {before.sha12}" if before else "",
+    )
+    if compared.breaches:
+        raise InvalidDataset(f"events, {compared.text}: " + "; ".join(compared.breaches))
+    return compared
 
 
 def check_volumes(events: pa.Table, first_day: date, last_day: date) -> pd.Series:
@@ -107,17 +126,7 @@ def check_labels(labels: pd.DataFrame, events: pa.Table, cutoff: date) -> None:
     Raises:
         InvalidDataset: a column breaks a rule.
     """
-    _require_columns("labels", labels.columns, _LABEL_COLUMNS)
-    for name in ("event_id", "is_fraud", "source", "observed_at"):
-        if labels[name].isna().any():
-            raise InvalidDataset(f"labels: column {name!r} has {int(labels[name].isna().sum())} empty values")
-    unknown = sorted(set(labels["source"]) - set(LABEL_SOURCES))
-    if unknown:
-        raise InvalidDataset(f"labels: column 'source' has {unknown[0]!r}; known are {', '.join(LABEL_SOURCES)}")
-    end = pd.Timestamp(cutoff, tz="UTC")
-    late = labels["observed_at"] >= end
-    if late.any():
-        raise InvalidDataset(f"labels: column 'observed_at' has {int(late.sum())} labels from after {end - _A_TICK}")
+    check_frame(labels, label_schema(pd.Timestamp(cutoff, tz="UTC")), InvalidDataset)
     happened = events.select(["event_id", "event_timestamp"]).to_pandas().set_index("event_id")["event_timestamp"]
     early = labels["observed_at"] < labels["event_id"].map(happened)
     if early.any():
@@ -129,12 +138,3 @@ def check_labels(labels: pd.DataFrame, events: pa.Table, cutoff: date) -> None:
     fraud = int(labels["is_fraud"].sum())
     if not 0 < fraud <= _MOST_FRAUD_SHARE * len(events):
         raise InvalidDataset(f"labels: column 'is_fraud' says fraud {fraud} times in {len(events)} events")
-
-
-_A_TICK = timedelta(microseconds=1)
-
-
-def _require_columns(table: str, found: Sequence[str] | pd.Index, needed: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in set(found)]
-    if missing:
-        raise InvalidDataset(f"{table}: column {missing[0]!r} is missing; the dataset is of another schema version")

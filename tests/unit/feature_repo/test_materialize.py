@@ -1,0 +1,349 @@
+"""Materialisation on a real Feast and a real Redis: incremental, resumable, and equal to filling an empty store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import redis
+from feast import FeatureStore
+
+from feature_repo.batch_features import write_profiles
+from feature_repo.definitions import definitions
+from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
+from feature_repo.event_log import log_days, read_log
+from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, read_facts
+from feature_repo.materialization_plan import REFILL_AFTER_S, decide
+from feature_repo.materialize import ViewRun, batch_views, materialize
+from feature_repo.pseudonyms import ENTITY_KINDS
+from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings
+from simulators.local_services import RedisServer
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # by Feast itself
+Store = dict[bytes, dict[bytes, bytes]]
+LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
+
+
+class Shop:
+    """A feature store over the small log, whose files can be published up to a day."""
+
+    def __init__(self, log: Path, redis_url: str, folder: Path) -> None:
+        self.events = read_log(log)
+        self.days = [midnight(day) for day in log_days(log)]
+        self.settings = FeatureSettings(
+            redis_url=redis_url, registry=folder / "registry.db", offline=folder / "offline"
+        )
+        self.redis = redis.Redis.from_url(redis_url)
+
+    def publish(self, day: int, without: pa.Array | None = None) -> datetime:
+        """Writes the files as of the end of the log's day `day`, without some events; returns that midnight."""
+        until = self.days[day] + timedelta(days=1)
+        keep = pc.less(self.events.column("ingested_at"), pa.scalar(until, pa.timestamp("us", "UTC")))
+        if without is not None:
+            keep = pc.and_(keep, pc.invert(pc.is_in(self.events.column("event_id"), value_set=without)))
+        write_profiles(self.events.filter(keep), self.settings.offline)
+        return until
+
+    def publish_embeddings(self, version: str, at: datetime) -> None:
+        for kind in ENTITY_KINDS:
+            ids = pc.unique(self.events.column(f"{kind}_id").drop_null())
+            vectors = np.random.default_rng(int(at.timestamp())).normal(size=(len(ids), EMBEDDING_DIM))
+            target = self.settings.offline / "embeddings" / version / f"{kind}.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stamps = pa.array([at] * len(ids), pa.timestamp("us", "UTC"))
+            columns = {f"{kind}_id": ids, "embedding": list(vectors.astype(np.float32)), "event_timestamp": stamps}
+            pq.write_table(pa.table(columns), target)
+
+    def run(self, until: datetime, **choices: Any) -> dict[str, ViewRun]:
+        return {run.view: run for run in materialize(self.settings, until, **choices)}
+
+    def entities(self) -> Store:
+        """What the online store holds of every entity."""
+        keys = [key for key in self.redis.keys("*") if not key.startswith(b"{fraud}")]
+        return {key: self.redis.hgetall(key) for key in keys}
+
+    def filled_by_feast(self, until: datetime) -> Store:
+        """What Feast itself, in its default configuration, makes of an empty store."""
+        self.redis.flushall()
+        store = FeatureStore(config=self.settings.repo_config())
+        objects = definitions(self.settings.offline)
+        store.apply(objects)
+        store.materialize(LONG_AGO, until, feature_views=[view.name for view in batch_views(objects)])
+        return self.entities()
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+@pytest.fixture
+def shop(small_log: Path, redis_url: str, tmp_path: Path) -> Shop:
+    return Shop(small_log, redis_url, tmp_path)
+
+
+def test_days_one_after_the_other_give_what_feast_gives_at_once(shop: Shop) -> None:
+    first = shop.run(shop.publish(6))
+    assert first["rider_profile"].why == "all, since it was never finished"
+    later = [shop.run(shop.publish(day)) for day in (7, 8, 9)]
+    seen = shop.entities()
+    until = shop.days[9] + timedelta(days=1)
+    assert seen == shop.filled_by_feast(until)
+    assert len(seen) > 500
+    riders = pc.count_distinct(shop.events.column("rider_id")).as_py()
+    for run in later:
+        assert 0 < run["rider_profile"].rows < riders
+        assert run["rider_profile"].why.startswith("published from")
+    assert later[-1]["rider_profile"].newest == until
+
+
+def test_a_run_with_nothing_new_writes_nothing_and_says_so(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.run(until, clock=lambda: 1000.0)
+    again = shop.run(until, clock=lambda: 2000.0)
+    assert {(run.rows, run.why) for run in again.values()} == {(0, "nothing is new")}
+    facts = read_facts(shop.redis)
+    assert {f.finished_us for f in facts.values()} == {2_000_000_000}
+    assert {f.filled_us for f in facts.values()} == {1_000_000_000}
+
+
+def test_a_row_published_at_the_cutoff_is_in_and_a_later_one_is_not(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.run(until - timedelta(microseconds=1))
+    assert shop.entities() == shop.filled_by_feast(until - timedelta(days=1))
+    shop.redis.flushall()
+    shop.run(until)
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
+def test_events_that_reach_the_log_late_correct_what_was_published(shop: Shop) -> None:
+    trips = shop.events.filter(pc.equal(shop.events.column("event_type"), "trip_completed"))
+    days = pc.strftime(trips.column("ingested_at"), "%Y-%m-%d")
+    late = trips.filter(pc.equal(days, str(shop.days[4].date()))).column("event_id").slice(0, 40)
+    shop.run(shop.publish(8, without=late.combine_chunks()))
+    before = shop.entities()
+    run = shop.run(shop.publish(8))
+    assert run["rider_profile"].why == f"changed from {shop.days[5]:%Y-%m-%d} 00:00 on"
+    after = shop.entities()
+    assert after != before
+    assert after == shop.filled_by_feast(shop.days[9])
+
+
+def test_an_emptied_redis_is_filled_again(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.run(until)
+    whole = shop.entities()
+    shop.redis.flushall()
+    shop.run(until)
+    assert shop.entities() == whole
+
+
+def test_rows_lost_beside_the_ledger_are_noticed(shop: Shop) -> None:
+    """As when one shard of a cluster comes back empty."""
+    until = shop.publish(8)
+    shop.run(until)
+    whole = shop.entities()
+    for key in sorted(whole)[::5]:
+        shop.redis.delete(key)
+    run = shop.run(until)
+    assert run["rider_profile"].why == "all, since the store lost rows"
+    assert shop.entities() == whole
+
+
+def test_only_the_views_of_a_new_embedding_version_are_filled(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.publish_embeddings("aaaaaaaaaaaa", until)
+    shop.run(until)
+    shop.publish_embeddings("bbbbbbbbbbbb", until)
+    run = shop.run(until)
+    assert {view for view, r in run.items() if r.rows} == {f"{kind}_embedding_bbbbbbbbbbbb" for kind in ENTITY_KINDS}
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
+def test_new_embeddings_of_a_version_replace_the_old(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.publish_embeddings("aaaaaaaaaaaa", until - timedelta(days=1))
+    shop.run(until)
+    shop.publish_embeddings("aaaaaaaaaaaa", until)
+    run = shop.run(until)
+    assert run["rider_embedding_aaaaaaaaaaaa"].newest == until
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
+def test_a_version_that_is_gone_is_forgotten(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.publish_embeddings("aaaaaaaaaaaa", until)
+    shop.run(until)
+    for file in (shop.settings.offline / "embeddings" / "aaaaaaaaaaaa").iterdir():
+        file.unlink()
+    (shop.settings.offline / "embeddings" / "aaaaaaaaaaaa").rmdir()
+    shop.run(until)
+    assert not [view for view in read_facts(shop.redis) if "embedding" in view]
+
+
+def test_idle_entities_are_written_again_before_they_expire(shop: Shop) -> None:
+    until = shop.publish(8)
+    shop.run(until, clock=lambda: 0.0)
+    key = next(iter(shop.entities()))
+    shop.redis.expire(key, 100)
+    shop.run(until, clock=lambda: REFILL_AFTER_S - 1.0)
+    assert shop.redis.ttl(key) <= 100
+    run = shop.run(until, clock=lambda: float(REFILL_AFTER_S))
+    assert run["rider_profile"].why == "all, since idle entities expire after 35 days"
+    assert shop.redis.ttl(key) > KEY_TTL_SECONDS - 100
+
+
+def test_progress_is_told_by_view_and_rows(shop: Shop) -> None:
+    told: list[tuple[str, int, int]] = []
+    until = shop.publish(8)
+    runs = shop.run(until, progress=lambda *step: told.append(step), batch_rows=100)
+    riders = [(done, total) for view, done, total in told if view == "rider_profile"]
+    rows = runs["rider_profile"].rows
+    assert riders == [(min(n, rows), rows) for n in range(100, rows + 100, 100)]
+    assert {view for view, _, _ in told} == {view for view, run in runs.items() if run.rows}
+
+
+KILLED_RUN = """
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+from feature_repo.materialize import materialize
+from feature_repo.settings import FeatureSettings
+url, folder, until, last = sys.argv[1:]
+batches = 0
+def count(view, done, total):
+    global batches
+    batches += 1
+    if batches == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+settings = FeatureSettings(redis_url=url, registry=Path(folder) / "registry.db", offline=Path(folder) / "offline")
+materialize(settings, datetime.fromisoformat(until), count, batch_rows=50)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batches", [1, 7, 16])
+def test_a_killed_run_is_finished_by_the_next(shop: Shop, batches: int) -> None:
+    shop.run(shop.publish(6))
+    until = shop.publish(9)
+    folder = shop.settings.offline.parent
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            KILLED_RUN,
+            shop.settings.redis_url,
+            folder,
+            until.isoformat(),
+            str(batches),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -9
+    half = shop.entities()
+    stopped = read_facts(shop.redis)
+    assert min(f.newest_us for f in stopped.values()) < until.timestamp() * 1e6
+    run = shop.run(until)
+    assert shop.entities() == shop.filled_by_feast(until)
+    assert half != shop.entities()
+    assert sum(r.rows for r in run.values()) > 0
+
+
+def test_an_earlier_run_stops_when_another_begins(shop: Shop) -> None:
+    until = shop.publish(8)
+
+    def begin_another(view: str, done: int, total: int) -> None:
+        Ledger(shop.redis).begin(int(until.timestamp() * 1e6))
+
+    with pytest.raises(RunSuperseded, match="another run began"):
+        shop.run(until, progress=begin_another, batch_rows=100)
+    assert read_facts(shop.redis) == {}
+
+
+def test_a_run_that_lost_its_place_records_nothing(shop: Shop) -> None:
+    ours, theirs = Ledger(shop.redis), Ledger(shop.redis)
+    ours.begin(5)
+    theirs.begin(5)
+    with pytest.raises(RunSuperseded):
+        ours.commit("rider_profile", ViewFacts(5, 6, 6, 1, "columns"), {5: "1:1"})
+    assert not shop.redis.exists(FACTS_KEY)
+
+
+def test_a_redis_that_loses_its_data_meanwhile_is_not_taken_for_filled(shop: Shop) -> None:
+    until = shop.publish(8)
+
+    def lose(view: str, done: int, total: int) -> None:
+        if view == "driver_profile":
+            shop.redis.flushall()
+
+    with pytest.raises(RunSuperseded, match="lost its data"):
+        shop.run(until, progress=lose, batch_rows=20)
+    shop.run(until)
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
+def test_a_redis_that_goes_away_is_named_and_the_next_run_finishes(shop: Shop, tmp_path: Path) -> None:
+    until = shop.publish(8)
+    with RedisServer(tmp_path / "redis") as server:
+        settings = shop.settings.model_copy(update={"redis_url": server.url})
+
+        def stop(view: str, done: int, total: int) -> None:
+            if view == "driver_profile":
+                server.stop()
+
+        with pytest.raises(StoreUnavailable, match=r"while driver_profile was being written.*not recorded as done"):
+            materialize(settings, until, stop, batch_rows=20)
+
+
+def test_a_run_does_not_go_back(shop: Shop) -> None:
+    shop.run(shop.publish(8))
+    with pytest.raises(RunSuperseded, match="choose a later cutoff"):
+        shop.run(shop.publish(7))
+    assert shop.entities() == shop.filled_by_feast(shop.publish(8))
+
+
+def test_a_file_that_is_cut_short_or_missing_is_named_before_anything_is_written(shop: Shop) -> None:
+    until = shop.publish(8)
+    broken = shop.settings.offline / "device_profile.parquet"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(CorruptValue, match=r"device_profile\.parquet cannot be read"):
+        shop.run(until)
+    broken.unlink()
+    with pytest.raises(MissingData, match=r"no file .*device_profile\.parquet"):
+        shop.run(until)
+    assert shop.redis.dbsize() == 0
+
+
+def test_a_cutoff_before_the_first_publication_writes_nothing(shop: Shop) -> None:
+    shop.publish(8)
+    run = shop.run(shop.days[0])
+    assert {(r.rows, r.why, r.newest) for r in run.values()} == {(0, "nothing is published", None)}
+    assert read_facts(shop.redis) == {}
+
+
+FACTS = ViewFacts(newest_us=2, finished_us=3, filled_us=3, rows=1, columns="a")
+
+
+def test_a_view_whose_columns_changed_is_filled() -> None:
+    assert not decide(FACTS, {1: "x", 2: "y"}, {1: "x", 2: "y"}, columns="a", now_us=3, intact=lambda: True).full
+    assert decide(FACTS, {1: "x", 2: "y"}, {1: "x", 2: "y"}, columns="a,b", now_us=3, intact=lambda: True).full
+
+
+def test_writing_starts_at_the_first_publication_that_differs() -> None:
+    known = {1: "x", 2: "y"}
+    assert decide(FACTS, known, {1: "x", 2: "y", 3: "z"}, columns="a", now_us=3, intact=lambda: True).start_us == 3
+    assert decide(FACTS, known, {1: "x", 2: "other", 3: "z"}, columns="a", now_us=3, intact=lambda: True).start_us == 2
+    assert decide(FACTS, known, {2: "y"}, columns="a", now_us=3, intact=lambda: True).start_us is None
