@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from feature_repo.errors import StoreUnavailable
 from feature_repo.event_log import log_days
+from feature_repo.freshness import export_freshness
 from feature_repo.online.connection import Command, Reply
 from feature_repo.online.hashes import HashFields, expire
 from feature_repo.online.store import client_at, store_of
@@ -273,6 +274,7 @@ async def caught_up(redis: Any, streams: list[str]) -> bool:
 
 async def _main(settings: FeatureSettings, log: Path | None, metrics_port: int) -> None:
     if metrics_port:
+        export_freshness(settings.redis_url)
         start_http_server(metrics_port, addr="127.0.0.1")
     redis = client_at(settings.redis_url, settings.redis_type)
     worker = Worker(redis, log)
