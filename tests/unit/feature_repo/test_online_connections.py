@@ -241,7 +241,10 @@ async def test_a_key_of_another_type_makes_its_entity_unknown(filled: str) -> No
     before = CORRUPT.labels("key")._value.get()
     async with reading(filled) as reader:
         assert trips(await reader.read(batch(2, 3, 4))) == [2, 0, 4]
-    assert CORRUPT.labels("key")._value.get() == before + 1
+        riders = np.array([3, 4], np.uint64)
+        _, known = await reader.embeddings("v", np.zeros(2, int), riders, np.ones(2, int), 4)
+    assert known.tolist() == [0.0, 0.0]
+    assert CORRUPT.labels("key")._value.get() == before + 2
 
 
 def grant(client: redis.Redis, *rules: str) -> str:
