@@ -59,7 +59,7 @@ class AccountRental(Scheme):
         usable = driven_today(trips, day) & off_duty & (trips.city == self.city[k]) & (trips.driver != account)
         rows = np.flatnonzero(usable)
         away = distance_m(asked.pickup_lat[rows], asked.pickup_lon[rows], self.lat[k], self.lon[k])
-        chosen = rows[np.argsort(away * rng.uniform(1, 4, len(rows)))[:n]]
+        chosen = rows[np.argsort(away * rng.uniform(1, 4, len(rows)), kind="stable")[:n]]
         before, phone = trips.driver[chosen], self.phone_of[k]
         trips = change(
             trips,

@@ -90,14 +90,15 @@ def _recruit(span: Span, settings: WorldSettings, people: Population, rng: np.ra
     # Sizes have a heavy tail: half of the rings have at most seven members, one in sixteen has forty.
     size = int(np.clip(_SMALLEST * (1 - rng.random()) ** (-1 / 1.2), _SMALLEST, _LARGEST))
     n_drivers = min(max(1, round(size / 5)), len(crew))
-    nearest = old[np.argsort(away)[: 2 * _LARGEST]]
+    nearest = old[np.argsort(away, kind="stable")[: 2 * _LARGEST]]
     members = rng.choice(nearest, min(size - n_drivers, len(nearest)), replace=False)
     partners = rng.choice(crew, n_drivers, replace=False)
     return _Ring(span, members, partners, float(drivers.zone_lat[head]), float(drivers.zone_lon[head]))
 
 
 def _nearest(lat: Floats, lon: Floats, among: Ints, centre: int, k: int) -> Ints:
-    result: Ints = among[np.argsort(np.hypot(lat[among] - lat[centre], lon[among] - lon[centre]))[:k]]
+    away = np.hypot(lat[among] - lat[centre], lon[among] - lon[centre])
+    result: Ints = among[np.argsort(away, kind="stable")[:k]]
     return result
 
 
