@@ -3,8 +3,8 @@
 Signals: the account works at hours and in places where its owner never did, with a phone of other GPS quality, and
 around the clock.
 Honest look-alikes: shifts swapped for a day, trips far from the usual zone.
-Base rate: assumed. In London 43 drivers' accounts made at least 14,000 trips with somebody else at the wheel
-(Transport for London, decision on Uber's licence, 25 November 2019).
+Base rate: assumed. In London 43 drivers made at least 14,000 trips on other drivers' accounts (Transport for London,
+decision on Uber's licence, 25 November 2019).
 Label delay: audits (a selfie check fails), days to weeks (assumed).
 """
 

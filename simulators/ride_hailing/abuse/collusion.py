@@ -2,8 +2,9 @@
 
 Signals: the same riders and drivers again and again, bursts of short trips, phones and cards that are passed around.
 Honest look-alikes: commuters with a regular driver, families, an afternoon's errands.
-Base rate: assumed (a fifth of the fraud). Uber names collusion of riders and drivers among its frauds (Form S-1,
-2019, risk factors); Grab finds such rings in its graph (engineering.grab.com, "Graph for fraud detection", 2022).
+Base rate: assumed (a fifth of the fraud). Riders and drivers split the incentives of fake rides in China (Isaac, "Super
+Pumped", 2019, p. 183); syndicates share devices, and collusion shows in a graph (engineering.grab.com, "Graph for
+fraud detection").
 Label delay: audits, days (assumed).
 """
 
