@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator check-world check-parity notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,12 @@ bench-features: env $(VENV)/.bench ## measure reading, streaming and the trainin
 
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
+
+check-world: env ## make the frozen worlds again and compare them with their record
+	@$(BIN)/python -W ignore -m tests.checks.world $(ARGS)
+
+check-parity: env ## send a week through the stream and compare every online feature with its offline value
+	@$(BIN)/python -W ignore -m tests.checks.parity $(ARGS)
 
 notebooks: env ## write the text notebooks as .ipynb, with their outputs
 	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done
