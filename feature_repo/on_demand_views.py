@@ -15,7 +15,7 @@ from feast import Field, OnDemandFeatureView, RequestSource
 from feast.types import Float64, Int64
 
 from feature_repo.tiles import ACTIVITY_FEATURES
-from feature_repo.views import streamed_views
+from feature_repo.views import tile_views
 
 # Said at every `apply`. It warns of offline retrieval, for which the history views are there.
 warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
@@ -39,13 +39,12 @@ def merge_activity(columns: dict[str, list]) -> dict[str, list[float]]:  # type:
 def on_demand_views(offline: Path) -> list[OnDemandFeatureView]:
     """`activity`: every window feature of an event's entities as of `as_of_us`, microseconds since the epoch."""
     request = RequestSource(name="request_instant", schema=[Field(name="as_of_us", dtype=Int64)])
-    tiles = [view for view in streamed_views(offline) if view.name.endswith("_tiles")]
     return [
         OnDemandFeatureView(
             name="activity",
             # Feast wants them exactly as it infers them, which is without descriptions: the history views have these.
             schema=[Field(name=name, dtype=Float64) for name in ACTIVITY_FEATURES],
-            sources=[*tiles, request],
+            sources=[*tile_views(offline), request],
             udf=cast(FunctionType, merge_activity),
             udf_string=getsource(merge_activity),
             mode="python",

@@ -23,10 +23,12 @@ class Cluster:
 
     Args:
         seed: any one of them; the others are learned from it.
+        patience_s: as for each `Server`.
     """
 
-    def __init__(self, seed: Address) -> None:
+    def __init__(self, seed: Address, patience_s: float) -> None:
         self._seed = seed
+        self._patience_s = patience_s
         self._servers: dict[tuple[str, int], Server] = {}
         # Whom to ask for the owners next: another one every time, so that a server that hangs is passed over.
         self._guides: deque[Server] = deque([self._server(seed.host, seed.port)])
@@ -72,7 +74,7 @@ class Cluster:
             await server.close()
 
     def _server(self, host: str, port: int) -> Server:
-        return self._servers.setdefault((host, port), Server(self._seed.beside(host, port)))
+        return self._servers.setdefault((host, port), Server(self._seed.beside(host, port), self._patience_s))
 
     async def _learn(self) -> None:
         """Asks one of the servers which owns what."""

@@ -17,9 +17,6 @@ from feature_repo.online.connection import Command, Connection, Reply
 
 PING: Command = (hiredis.pack_command(("PING",)), b"", b"")
 
-# A connection is given up when its oldest request has waited for this long. A request's own timeout is shorter, so that
-# a short stall costs the requests that met it and no new handshake.
-_PATIENCE_S = 1.0
 _CONNECT_S = 5.0
 
 
@@ -81,10 +78,18 @@ class Address:
 
 
 class Server:
-    """Asks one Redis over one connection, which all requests share."""
+    """Asks one Redis over one connection, which all requests share.
 
-    def __init__(self, address: Address) -> None:
+    Args:
+        address: where.
+        patience_s: how long the oldest request may have waited before the next one gives the connection up and opens
+            another. Longer than a request's own timeout, so that a short stall costs the requests that met it and no
+            new handshake.
+    """
+
+    def __init__(self, address: Address, patience_s: float) -> None:
         self.address = address
+        self._patience_s = patience_s
         self._connection: Connection | None = None
         self._opening: asyncio.Task[Connection] | None = None
 
@@ -96,7 +101,7 @@ class Server:
             StoreUnavailable: it does not let us in.
         """
         connection = self._connection
-        if connection is None or not connection.open or connection.overdue(_PATIENCE_S):
+        if connection is None or not connection.open or connection.overdue(self._patience_s):
             connection = await self._open()
         return await connection.send(commands)
 

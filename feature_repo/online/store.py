@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,12 +13,16 @@ from feature_repo.online.server import Address, Server
 from feature_repo.settings import RedisType
 
 Store = Server | Cluster
+# A reader's request has a timeout of milliseconds. A writer's, of thousands of commands behind those of other
+# partitions, has none: it waits, as redis-py would.
+_READER_PATIENCE_S = 1.0
+_WRITER_PATIENCE_S = math.inf
 
 
 def store_at(url: str, redis_type: RedisType) -> Store:
     """The store at an address; of a cluster, that of any of its servers."""
     address = Address.parse(url)
-    return Cluster(address) if redis_type == "redis_cluster" else Server(address)
+    return (Cluster if redis_type == "redis_cluster" else Server)(address, _READER_PATIENCE_S)
 
 
 def client_at(url: str, redis_type: RedisType) -> Any:
@@ -28,4 +33,4 @@ def client_at(url: str, redis_type: RedisType) -> Any:
 def store_of(client: Any) -> Store:
     """The store that an asynchronous redis-py client is connected to, entered in the same way."""
     address = Address.of_client(client)
-    return Cluster(address) if isinstance(client, RedisCluster) else Server(address)
+    return (Cluster if isinstance(client, RedisCluster) else Server)(address, _WRITER_PATIENCE_S)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 ROUNDS = 7
 
@@ -33,9 +34,18 @@ def compare(ours: Callable[[], object], peer: Callable[[], object], calls: int) 
 
 def interleave(ours: Callable[[], object], peer: Callable[[], object], calls: int, rounds: int) -> Comparison:
     """Times both in turn; the caller has run both before."""
-    pairs = [(_timed(ours, calls), _timed(peer, calls)) for _ in range(rounds)]
-    mine, theirs = zip(*pairs, strict=True)
-    return Comparison(statistics.median(mine), statistics.median(theirs), statistics.median(b / a for a, b in pairs))
+    return compared(*in_turn(rounds, partial(_timed, ours, calls), partial(_timed, peer, calls)))
+
+
+def in_turn(rounds: int, *sides: Callable[[], float]) -> list[tuple[float, ...]]:
+    """Lets every side measure itself once a round; returns the seconds of each, by round."""
+    return list(zip(*(tuple(side() for side in sides) for _ in range(rounds)), strict=True))
+
+
+def compared(ours: Sequence[float], peer: Sequence[float]) -> Comparison:
+    """Compares what two sides took in the same rounds."""
+    ratios = [b / a for a, b in zip(ours, peer, strict=True)]
+    return Comparison(statistics.median(ours), statistics.median(peer), statistics.median(ratios))
 
 
 def _timed(call: Callable[[], object], calls: int) -> float:

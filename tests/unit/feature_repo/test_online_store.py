@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -35,11 +34,13 @@ from feature_repo.feast_format import (
 from feature_repo.feature_names import gnn_service
 from feature_repo.graph_features import decode_interactions
 from feature_repo.materialize import materialize
-from feature_repo.online_reader import OnlineReader
+from feature_repo.online_reader import OnlineReader, StoreRead
 from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
+from feature_repo.services import ONLINE_SERVICE
 from feature_repo.settings import EMBEDDING_DIM, FeatureSettings
 from feature_repo.streaming.rebuild import rebuild
 from feature_repo.tiles import PackedTiles
+from tests.feast_answers import assert_same_features, feast_embeddings, feast_features, online_rows
 
 EMBEDDING_VERSION = "0123456789ab"
 
@@ -109,9 +110,12 @@ def test_the_reader_returns_what_feast_returns(small_log: Path, offline: Path, r
         rebuild(small_log, client, "fraud")
     materialize(settings, datetime(2026, 1, 13, tzinfo=UTC))
     log = read_log(small_log)
-    batch = EventBatch.from_arrow(log.slice(len(log) - 200, 200))
+    events = EventBatch.from_arrow(log.slice(len(log) - 200, 200))
+    # Some hours later, when windows have begun to empty and everybody has an age.
+    later = {**events.columns, "event_timestamp": events["event_timestamp"] + 20 * 3_600_000_000}
+    batch = EventBatch(later, events.present)
 
-    async def ours() -> tuple[object, object]:
+    async def ours() -> tuple[StoreRead, tuple[np.ndarray, np.ndarray]]:
         reader = OnlineReader(redis_url, timeout_s=5)
         read = await reader.read(batch)
         parsed = [parse_pseudonym(i) for i in batch["rider_id"]]
@@ -120,30 +124,20 @@ def test_the_reader_returns_what_feast_returns(small_log: Path, offline: Path, r
         await reader.close()
         return read, found
 
-    read, (embeddings, known) = asyncio.run(ours())  # type: ignore[misc]
+    read, (embeddings, known) = asyncio.run(ours())
     store = FeatureStore(config=settings.repo_config())
-    theirs = store.get_online_features(
-        features=[
-            "rider_profile:rider_first_seen_us",
-            "rider_profile:rider_lifetime_trips",
-            "city_profile:city_fare_per_km",
-            "rider_neighbours:rider_neighbours_blob",
-            f"rider_embedding_{EMBEDDING_VERSION}:embedding",
-        ],
-        entity_rows=[{"rider_id": r, "city": c} for r, c in zip(batch["rider_id"], batch["city"], strict=True)],
-    ).to_dict()
+    theirs = feast_features(store, store.get_feature_service(ONLINE_SERVICE), online_rows(batch))
+    assert_same_features(read, theirs, batch)
+    for name in ("rider_requests_30d", "driver_riders_7d", "pair_trips_30d", "device_age_s", "rider_lifetime_trips"):
+        assert len(set(read.features[name])) > 3, name
+    assert np.isfinite(read.norms.fare_per_km).all()
+    assert (read.interaction_counts[:, 0] > 1).any()
+    riders = {
+        f"{kind}_id": batch["rider_id"].tolist() if kind == "rider" else [""] * len(batch) for kind in KIND_LETTERS
+    }
+    vectors = feast_embeddings(store, EMBEDDING_VERSION, riders)
     assert known.all()
-    np.testing.assert_array_equal(embeddings, np.array(theirs["embedding"], np.float32))
-    trips = [t or 0 for t in theirs["rider_lifetime_trips"]]
-    np.testing.assert_array_equal(read.features["rider_lifetime_trips"], trips)
-    assert max(trips) > 0
-    first = pd.Series(theirs["rider_first_seen_us"], dtype="Int64").fillna(-1).to_numpy(np.int64)
-    tenure = np.where(first >= 0, np.maximum(batch["event_timestamp"] - first, 0) / 86_400e6, 0.0)
-    np.testing.assert_allclose(read.features["rider_tenure_days"], tenure, rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(read.norms.fare_per_km, theirs["city_fare_per_km"])
-    for row, blob in enumerate(theirs["rider_neighbours_blob"]):
-        n = read.interaction_counts[row, 0]
-        assert read.interactions[row, 0, :n].tobytes() == blob
+    np.testing.assert_array_equal(embeddings, vectors["rider_id"])
 
 
 def test_feast_reads_the_tiles_that_the_worker_writes_and_knows_a_stranger(
