@@ -48,11 +48,11 @@ def check_features(
             raise MissingData(f"no file {file} for the view {view.name}: the step before did not write it")
         table = read_parquet(file)
         check_frame(view_frame(table), view_schema(view, cutoff), InvalidFeatures, hidden=HIDDEN)
-        before = published / file.relative_to(folder)
         stamp = view.batch_source.timestamp_field
+        before = _published(published / file.relative_to(folder), stamp, cutoff)
         compared = compare_volumes(
             _volumes(view.name, table, stamp),
-            _volumes(view.name, read_parquet(before), stamp) if before.exists() else None,
+            _volumes(view.name, before, stamp) if before is not None else None,
             settings,
             unit="view",
             previous_name="the published file",
@@ -68,6 +68,20 @@ def _views(profiles: Path, embeddings: Path) -> Iterable[tuple[Path, Any]]:
     yield from ((profiles, view) for view in profile_views(profiles))
     for version in embedding_versions(embeddings):
         yield from ((embeddings, view) for view in embedding_views(embeddings, version, EMBEDDING_DIM))
+
+
+def _published(file: Path, stamp: str, cutoff: datetime) -> pa.Table | None:
+    """What the previous run published of a view, None for nothing."""
+    if not file.exists():
+        return None
+    table = read_parquet(file)
+    newest = pc.max(table.column(stamp)).as_py()
+    if newest is not None and newest > cutoff:
+        raise InvalidFeatures(
+            f"{file} has rows that were published at {newest:%Y-%m-%d %H:%M}, after this cutoff, and neither it nor "
+            "the online store goes back: choose a later cutoff"
+        )
+    return table
 
 
 def _volumes(view: str, table: pa.Table, stamp: str) -> Volumes:

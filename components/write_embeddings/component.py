@@ -21,10 +21,10 @@ def write_embeddings(
     from datetime import datetime
     from pathlib import Path
 
-    from components.write_embeddings.logic import write_embeddings as write
-
     out = Path(features.path)
     out.mkdir(parents=True, exist_ok=True)
     for bundle in bundles:
+        from components.write_embeddings.logic import write_embeddings as write  # loads torch
+
         written = write(Path(bundle), Path(events_path), datetime.fromisoformat(as_of), out)
         features.metadata[Path(bundle).name] = written

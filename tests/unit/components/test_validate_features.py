@@ -32,7 +32,8 @@ class Staged:
     def __init__(self, dataset: Dataset, root: Path) -> None:
         self.profiles, self.embeddings, self.published = (root / n for n in ("profiles", "embeddings", "published"))
         self.cutoff = datetime.combine(dataset.cutoff, time(), UTC)
-        write_profiles(dataset.path / "events", self.cutoff, self.profiles)
+        self.log = dataset.path / "events"
+        write_profiles(self.log, self.cutoff, self.profiles)
         for kind in ENTITY_KINDS:
             ids = [format_pseudonym(kind, 1, n) for n in range(20)]
             vectors = [row.tolist() for row in np.zeros((19, EMBEDDING_DIM), np.float32)] + [None]
@@ -182,4 +183,12 @@ def test_volumes_are_held_against_the_published_files(staged: Staged) -> None:
 
     staged.spoil("rider_profile", thin_out)
     with pytest.raises(InvalidFeatures, match=r"view 'rider_profile' has \d+ rows on .*, and had \d+ in the previous"):
+        staged.check()
+
+
+def test_a_run_does_not_publish_less_than_the_run_before(staged: Staged) -> None:
+    staged.profiles.rename(staged.published)
+    staged.cutoff -= timedelta(days=2)
+    write_profiles(staged.log, staged.cutoff, staged.profiles)
+    with pytest.raises(InvalidFeatures, match=r"has rows that were published at .*: choose a later cutoff"):
         staged.check()
