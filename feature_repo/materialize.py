@@ -62,7 +62,7 @@ def materialize(
     Args:
         settings: the registry, the files and Redis.
         until: rows published later stay out.
-        progress: called after every batch.
+        progress: called at the start of a view and after every batch.
         clock: seconds since the epoch.
         batch_rows: rows sent to Redis at once, at least 1.
 
@@ -134,6 +134,8 @@ def _write(store: Any, plan: Plan, ledger: Ledger, progress: Progress | None) ->
     end_us = max(plan.publications)
     total = plan.file.entities(plan.scope.start_us, end_us)
     written = 0
+    if progress:
+        progress(plan.view, 0, total)
 
     def after_batch(rows: int) -> None:
         nonlocal written

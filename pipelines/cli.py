@@ -191,13 +191,29 @@ def train(
 
 
 @app.command()
-def materialize(redis_url: Annotated[str, typer.Option(help="Redis address.")], home: Home = DEFAULT_HOME) -> None:
-    """Copy batch features and embeddings into Redis with Feast."""
-    from pipelines.local_stack import materialize_latest
+def materialize(
+    redis_url: Annotated[str, typer.Option(help="Redis address.")],
+    home: Home = DEFAULT_HOME,
+    cutoff: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, midnight UTC; default: the log's last that is over.")
+    ] = None,
+) -> None:
+    """Run the KFP materialisation pipeline: bring Redis up to date with batch features and embeddings."""
+    from datetime import UTC, datetime
 
+    from pipelines.errors import StepError
+    from pipelines.materialization import materialize as run
+
+    try:
+        until = datetime.fromisoformat(cutoff).replace(tzinfo=UTC) if cutoff else None
+    except ValueError:
+        raise StepError(f"--cutoff {cutoff!r} is not a date: write it as 2026-02-17") from None
     with bars.shown():
-        views = materialize_latest(Workspace(home.absolute()), redis_url, bars.bar("views"))
-    console.print(f"{views} views materialised")
+        views = run(Workspace(home.absolute()), redis_url, bars.bar, cutoff=until)
+    table = Table("view", "rows written", "why", "newest row")
+    for v in views:
+        table.add_row(v.view, f"{v.rows:,}", v.why, (v.newest or "")[:16])
+    console.print(table)
 
 
 @app.command()
