@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 import warnings
 from dataclasses import replace
@@ -19,7 +17,7 @@ from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
 from simulators.ride_hailing import WorldSettings, simulate
 from simulators.ride_hailing.worlds import world_v1
-from tests.bounds import conclude
+from tests.bounds import conclude, leave
 from tests.checks.marginals import marginal_rows
 from tests.checks.models import model_rows
 from tests.checks.neighbours import neighbour_rows
@@ -92,7 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    # DuckDB's binding reports its own types as leaks, forty lines, when Python shuts down: leave before that.
-    sys.stdout.flush()
-    os._exit(code)
+    leave(main())
