@@ -8,12 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StepError
 
+_WATCH_S = 0.5
 _FINISHED = re.compile(r"Task .*?'([\w-]+)'.* finished with status .*?(SUCCESS|FAILURE)")
 _RAISED = re.compile(r"^\s*(?:\w+\.)*[A-Z]\w+: (.+)$")
 
@@ -26,11 +29,19 @@ def compile_pipeline(pipeline: Any, path: Path) -> None:
     Compiler().compile(pipeline, str(path))
 
 
-def run_steps(pipeline: Any, folder: Path) -> None:
-    """Runs a pipeline with `<folder>/arguments.json`, here, and keeps every step's outputs under `<folder>/steps`."""
+def run_steps(pipeline: Any, command: Sequence[str]) -> None:
+    """Runs a pipeline here: what a pipeline's module does when it is run.
+
+    Args:
+        pipeline: the pipeline.
+        command: a folder with the pipeline's parameters in `arguments.json`, where every step's outputs go under
+            `steps`; and, from `run_process`, its process id, with which this process ends.
+    """
     from kfp import local  # noqa: PLC0415
 
-    root = folder / "steps"
+    folder, root = Path(command[0]), Path(command[0]) / "steps"
+    for parent in command[1:]:
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # Without a workspace of its own KFP makes, and deletes, one in the system's temporary folder.
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
     pipeline(**json.loads((folder / "arguments.json").read_text()))
@@ -60,7 +71,7 @@ def run_process(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "arguments.json").write_text(json.dumps(arguments))
-    command = [sys.executable, "-W", "ignore", "-m", module, str(folder)]
+    command = [sys.executable, "-W", "ignore", "-m", module, str(folder), str(os.getpid())]
     # Spinning OpenMP threads make every other process wait, see the README of train_lightgbm.
     variables = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", **(environment or {})}
     failed, reason, done = "", "see the log", 0
@@ -93,3 +104,10 @@ def run_process(
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise StepError(f"step {failed or 'of the runner'!r} failed: {reason} (log: {folder / 'steps.log'})")
+
+
+def _end_with(parent: int) -> None:
+    """Kills this process and its steps once the parent is gone: killed itself, it could not do that."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os.killpg(os.getpgid(0), signal.SIGKILL)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -63,7 +63,7 @@ def materialize(
         workspace: where the log and the feature files are.
         redis_url: the Redis.
         bar: title -> callback (done, total) for one progress bar.
-        cutoff: rows published later stay out; None for the last midnight of the log that is over.
+        cutoff: rows published later stay out; None for the end of the log's last day that is over.
         gnn_bundles: the graph models to embed with; None for those that have embeddings already.
         choices: further fields of `MaterializationRun`.
 
@@ -74,7 +74,7 @@ def materialize(
         events=workspace.event_log,
         features=workspace.features(redis_url),
         work=workspace.root / "pipeline",
-        cutoff=cutoff or latest_cutoff(workspace.event_log, datetime.now(UTC)),
+        cutoff=cutoff or latest_cutoff(workspace.event_log, datetime.now(UTC).date()),
         gnn_bundles=tuple(workspace.embedded_bundles() if gnn_bundles is None else gnn_bundles),
         **choices,
     )
@@ -132,8 +132,8 @@ def pipeline_arguments(settings: MaterializationRun) -> dict[str, Any]:
     }
 
 
-def latest_cutoff(events: Path, now: datetime) -> datetime:
-    """The last midnight (UTC) that is over and up to which the log has events: nothing newer is published yet.
+def latest_cutoff(events: Path, today: date) -> datetime:
+    """The midnight (UTC) that ends the log's last day; today has not ended. A simulated log may lie in the future.
 
     Raises:
         StepError: the log holds no day.
@@ -141,8 +141,8 @@ def latest_cutoff(events: Path, now: datetime) -> datetime:
     days = log_days(events)
     if not days:
         raise StepError(f"no events in {events}: run `fraud data ingest` first")
-    after_last_day = datetime.combine(days[-1] + timedelta(days=1), time(), UTC)
-    return min(after_last_day, datetime.combine(now.astimezone(UTC).date(), time(), UTC))
+    last = days[-1]
+    return datetime.combine(last if last == today else last + timedelta(days=1), time(), UTC)
 
 
 def _require_redis(url: str) -> None:

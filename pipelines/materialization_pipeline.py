@@ -1,7 +1,6 @@
 """The graph of the materialisation; `python -m pipelines.materialization_pipeline FOLDER` runs it on one machine."""
 
 import sys
-from pathlib import Path
 
 from kfp import dsl, kubernetes
 
@@ -64,4 +63,4 @@ def materialization_pipeline(  # noqa: PLR0917 - KFP passes them by position
 
 
 if __name__ == "__main__":
-    run_steps(materialization_pipeline, Path(sys.argv[1]))
+    run_steps(materialization_pipeline, sys.argv[1:])

@@ -1,7 +1,6 @@
 """The graph of the training pipeline; `python -m pipelines.training_pipeline FOLDER` runs it in local processes."""
 
 import sys
-from pathlib import Path
 
 from kfp import dsl, kubernetes
 
@@ -101,4 +100,4 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
 
 
 if __name__ == "__main__":
-    run_steps(training_pipeline, Path(sys.argv[1]))
+    run_steps(training_pipeline, sys.argv[1:])

@@ -75,6 +75,14 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         "--world fixes all but the seed",
     ),
     "two sizes": (["simulate", "--home", "{empty}/x", "--events", "9000", "--days", "3"], "leave out --days"),
+    "no Redis to write to": (
+        ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"],
+        "Redis does not answer",
+    ),
+    "no cutoff": (
+        ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1", "--cutoff", "now"],
+        "--cutoff 'now' is not a date",
+    ),
     "no Redis": (["features", "rebuild", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"], "Redis"),
 }
 
