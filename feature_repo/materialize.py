@@ -16,10 +16,8 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-import redis
-
 from feature_repo.errors import StoreUnavailable
-from feature_repo.materialization_ledger import Ledger, ViewFacts, read_facts
+from feature_repo.materialization_ledger import AWAY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import Plan, instant, microseconds, plan_view
 from feature_repo.settings import FeatureSettings
 
@@ -74,9 +72,9 @@ def materialize(
     """
     store, views = _applied(settings, batch_rows)
     where = "before the first row was written"
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=_TIMEOUT_S) as client:
-        ledger = Ledger(client)
-        try:
+    try:
+        with ledger_client(settings.redis_url, settings.redis_type, _TIMEOUT_S) as client:
+            ledger = Ledger(client)
             facts = read_facts(client)
             now_us, until_us = int(clock() * 1e6), microseconds(until)
             plans = [
@@ -89,8 +87,8 @@ def materialize(
                 where = f"while {plan.view} was being written, which is therefore not recorded as done"
                 rows = _write(store, plan, ledger, progress)
                 runs.append(_record(ledger, plan, rows, int(clock() * 1e6)))
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"Redis failed {where}: run again to finish ({error})") from error
+    except AWAY as error:
+        raise StoreUnavailable(f"Redis failed {where}: run again to finish ({error})") from error
     return runs
 
 

@@ -111,7 +111,10 @@ def run_local(settings: MaterializationRun, bar: Bar) -> list[MaterializedView]:
         folder,
         finished=lambda done: steps(done, len(STEPS)),
         line=show,
-        environment={"FRAUD_FEATURES_REDIS_URL": settings.features.redis_url},
+        environment={
+            "FRAUD_FEATURES_REDIS_URL": settings.features.redis_url,
+            "FRAUD_FEATURES_REDIS_TYPE": settings.features.redis_type,
+        },
     )
     report = next(folder.glob("steps/**/materialize-features/report"))
     views = [MaterializedView(**view) for view in json.loads(report.read_text())]

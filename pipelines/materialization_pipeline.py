@@ -14,7 +14,7 @@ from pipelines.local_pipeline import run_steps
 _FEATURES = ("fraud-features", "/mnt/features")
 _BUNDLES = ("fraud-bundles", "/mnt/bundles")
 # The address of Redis, with its credentials: an argument would be shown to everybody who may see the run.
-_REDIS = ("fraud-redis", {"url": "FRAUD_FEATURES_REDIS_URL"})
+_REDIS = ("fraud-redis", {"url": "FRAUD_FEATURES_REDIS_URL", "type": "FRAUD_FEATURES_REDIS_TYPE"})
 
 
 @dsl.pipeline(name="fraud-materialization", description="Event log to validated batch features in the online store.")

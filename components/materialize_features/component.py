@@ -13,7 +13,7 @@ def materialize_features(
     cutoff: str,
     report: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Publishes the files and writes what is new or changed into the online store, FRAUD_FEATURES_REDIS_URL.
+    """Publishes the files and writes what is new or changed into the online store: FRAUD_FEATURES_REDIS_URL and _TYPE.
 
     Args:
         profiles: folder of `write_profiles`, validated.

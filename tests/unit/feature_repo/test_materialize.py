@@ -14,20 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import redis
 from feast import FeatureStore
 
 from feature_repo.batch_features import write_profiles
 from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
 from feature_repo.event_log import log_days, read_log
-from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, read_facts
+from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
 from feature_repo.materialize import ViewRun, batch_views, materialize
 from feature_repo.pseudonyms import ENTITY_KINDS
-from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings
+from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings, RedisType
 from simulators.local_services import RedisServer
 from tests.conftest import ROOT
+from tests.redis_servers import redis_cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # by Feast itself
 Store = dict[bytes, dict[bytes, bytes]]
@@ -37,13 +37,13 @@ LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 class Shop:
     """A feature store over the small log, whose files can be published up to a day."""
 
-    def __init__(self, log: Path, redis_url: str, folder: Path) -> None:
+    def __init__(self, log: Path, redis_url: str, folder: Path, redis_type: RedisType = "redis") -> None:
         self.events = read_log(log)
         self.days = [midnight(day) for day in log_days(log)]
         self.settings = FeatureSettings(
-            redis_url=redis_url, registry=folder / "registry.db", offline=folder / "offline"
+            redis_url=redis_url, redis_type=redis_type, registry=folder / "registry.db", offline=folder / "offline"
         )
-        self.redis = redis.Redis.from_url(redis_url)
+        self.redis = ledger_client(redis_url, redis_type, 30)
 
     def publish(self, day: int, without: pa.Array | None = None) -> datetime:
         """Writes the files as of the end of the log's day `day`, without some events; returns that midnight."""
@@ -157,6 +157,19 @@ def test_rows_lost_beside_the_ledger_are_noticed(shop: Shop) -> None:
     run = shop.run(until)
     assert run["rider_profile"].why == "all, since the store lost rows"
     assert shop.entities() == whole
+
+
+def test_a_shard_that_comes_back_empty_is_filled_again(small_log: Path, tmp_path: Path) -> None:
+    """The ledger lies on another shard, and says that all is well."""
+    with redis_cluster(tmp_path / "cluster") as nodes:
+        shop = Shop(small_log, f"redis://127.0.0.1:{nodes[0].port}", tmp_path, "redis_cluster")
+        until = shop.publish(8)
+        shop.run(until)
+        whole = shop.entities()
+        assert sum(node.client.dbsize() > 100 for node in nodes) == 3
+        next(node for node in nodes if not node.client.keys(f"{FACTS_KEY}*")).client.flushall()
+        assert shop.run(until)["rider_profile"].why == "all, since the store lost rows"
+        assert shop.entities() == whole
 
 
 def test_only_the_views_of_a_new_embedding_version_are_filled(shop: Shop) -> None:
