@@ -20,6 +20,7 @@ from feature_repo.batch_features import write_profiles
 from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
 from feature_repo.event_log import log_days, read_log
+from feature_repo.feast_format import decode_value, hash_field, redis_key
 from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
 from feature_repo.materialize import ViewRun, batch_views, materialize
@@ -54,14 +55,19 @@ class Shop:
         write_profiles(self.events.filter(keep), self.settings.offline)
         return until
 
-    def publish_embeddings(self, version: str, at: datetime) -> None:
+    def publish_embeddings(self, version: str, at: datetime, left: str = "") -> None:
         for kind in ENTITY_KINDS:
             ids = pc.unique(self.events.column(f"{kind}_id").drop_null())
             vectors = np.random.default_rng(int(at.timestamp())).normal(size=(len(ids), EMBEDDING_DIM))
             target = self.settings.offline / "embeddings" / version / f"{kind}.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             stamps = pa.array([at] * len(ids), pa.timestamp("us", "UTC"))
-            columns = {f"{kind}_id": ids, "embedding": list(vectors.astype(np.float32)), "event_timestamp": stamps}
+            embeddings = [None if i == left else v for i, v in zip(ids.to_pylist(), vectors.tolist(), strict=True)]
+            columns = {
+                f"{kind}_id": ids,
+                "embedding": pa.array(embeddings, pa.list_(pa.float32())),
+                "event_timestamp": stamps,
+            }
             pq.write_table(pa.table(columns), target)
 
     def run(self, until: datetime, **choices: Any) -> dict[str, ViewRun]:
@@ -192,6 +198,19 @@ def test_new_embeddings_of_a_version_replace_the_old(shop: Shop) -> None:
     assert shop.entities() == shop.filled_by_feast(until)
 
 
+def test_an_entity_that_left_the_network_s_window_has_no_embedding_any_more(shop: Shop) -> None:
+    until, rider = shop.publish(8), shop.events.column("rider_id")[0].as_py()
+    view, found = "rider_embedding_aaaaaaaaaaaa", []
+    for day, left in ((1, ""), (0, rider)):
+        shop.publish_embeddings("aaaaaaaaaaaa", until - timedelta(days=day), left)
+        shop.run(until)
+        stored = shop.redis.hget(redis_key("fraud", {"rider_id": rider}), hash_field(view, "embedding"))
+        found.append(decode_value(stored))
+    assert len(found[0]) == EMBEDDING_DIM
+    assert found[1] is None
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
 def test_a_version_that_is_gone_is_forgotten(shop: Shop) -> None:
     until = shop.publish(8)
     shop.publish_embeddings("aaaaaaaaaaaa", until)
@@ -283,6 +302,7 @@ def test_an_earlier_run_stops_when_another_begins(shop: Shop) -> None:
 
     with pytest.raises(RunSuperseded, match="another run began"):
         shop.run(until, progress=begin_another, batch_rows=100)
+    assert len(shop.entities()) == 100
     assert read_facts(shop.redis) == {}
 
 
@@ -304,6 +324,7 @@ def test_a_redis_that_loses_its_data_meanwhile_is_not_taken_for_filled(shop: Sho
 
     with pytest.raises(RunSuperseded, match="lost its data"):
         shop.run(until, progress=lose, batch_rows=20)
+    assert len(shop.entities()) == 20
     shop.run(until)
     assert shop.entities() == shop.filled_by_feast(until)
 
