@@ -104,10 +104,10 @@ def _applied(settings: FeatureSettings, batch_rows: int) -> tuple[Any, list[Any]
     from feast import FeatureStore  # noqa: PLC0415 - a heavy import
     from feast.repo_config import MaterializationConfig  # noqa: PLC0415
 
-    from feature_repo.definitions import definitions  # noqa: PLC0415
+    from feature_repo.definitions import configured, definitions  # noqa: PLC0415
     from feature_repo.fenced_store import STORE_TYPE  # noqa: PLC0415
 
-    config = settings.repo_config()
+    config = settings.store_config()
     address = config.online_config["connection_string"]
     config.online_config = {
         **config.online_config,
@@ -118,9 +118,9 @@ def _applied(settings: FeatureSettings, batch_rows: int) -> tuple[Any, list[Any]
     config.materialization_config = MaterializationConfig(pull_latest_features=True, online_write_batch_size=batch_rows)
     settings.registry.parent.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=config)
-    objects = definitions(settings.offline.absolute())
-    store.apply(objects)
-    return store, batch_views(objects)
+    store.apply(configured(settings))
+    # Planning compares the files where they were written, wherever the engine reads them.
+    return store, batch_views(definitions(settings.offline.absolute()))
 
 
 def _write(store: Any, plan: Plan, ledger: Ledger, progress: Progress | None) -> int:
