@@ -19,6 +19,7 @@ GROUPS = {
     "features": ["online_reader", "streaming", "point_in_time"],
     "serving": ["direct_infer"],
     "simulator": ["simulator"],
+    "materialization": ["materialization"],
 }
 
 
