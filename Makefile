@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 DRIFT := .venv-drift
+SCALE := .venv-scale
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator check-world check-parity check-scale notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,6 +28,14 @@ $(DRIFT)/.ready: requirements/drift.txt
 	@test -x $(DRIFT)/bin/python || $(PYTHON) -m venv $(DRIFT)
 	@( $(DRIFT)/bin/pip install -r requirements/drift.txt && $(DRIFT)/bin/python -c "import alibi_detect, kserve" \
 	) > $(DRIFT)/install.log 2>&1 || { tail -n 20 $(DRIFT)/install.log; exit 1; }
+	@touch $@
+
+# For `make check-scale` only: Spark, which needs a Java of 17 or newer.
+$(SCALE)/.ready: requirements/scale.txt
+	@echo "creating $(SCALE) (Spark, 1.2 GB)"
+	@test -x $(SCALE)/bin/python || $(PYTHON) -m venv $(SCALE)
+	@( $(SCALE)/bin/pip install -r requirements/scale.txt && $(SCALE)/bin/python -c "import pyspark, feast" \
+	) > $(SCALE)/install.log 2>&1 || { tail -n 20 $(SCALE)/install.log; exit 1; }
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.ready requirements/bench.txt
@@ -63,12 +72,22 @@ bench-features: env $(VENV)/.bench ## measure reading, streaming and the trainin
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
 
+check-world: env ## make the frozen worlds again and compare them with their record
+	@$(BIN)/python -W ignore -m tests.checks.world $(ARGS)
+
+check-parity: env ## send a week through the stream and compare every online feature with its offline value
+	@$(BIN)/python -W ignore -m tests.checks.parity $(ARGS)
+
+check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
+	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)
+
 notebooks: env ## write the text notebooks as .ipynb, with their outputs
 	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done
 
 lock: env ## recompile requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra dev --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/scale.txt requirements/scale.in
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/bench.txt requirements/bench.in
 	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
 LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -44,7 +44,10 @@ def _breach(frame: pd.DataFrame, problem: SchemaError, hidden: Collection[str]) 
     cases = problem.failure_cases
     if problem.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
         return f"column {cases!r} is missing"
-    column = problem.column_name or problem.check.name
+    if problem.reason_code is SchemaErrorReason.DUPLICATES:
+        column = problem.schema.unique[-1]
+    else:
+        column = problem.column_name or problem.check.name
     if problem.reason_code is SchemaErrorReason.WRONG_DATATYPE:
         return f"column {column!r} is of type {frame[column].dtype}, not {problem.schema.dtype}"
     rule = _RULES.get(problem.reason_code) or problem.check.error

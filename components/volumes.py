@@ -44,8 +44,8 @@ def compare_volumes(
 ) -> Comparison:
     """Compares rows by group and day with the previous run's.
 
-    A day that both have must not have shrunk: history does not. The days that are new must have about as many rows a
-    day as the previous run had on average.
+    A day of the previous run must not have shrunk or gone, unless it is from before this run's first: history does not.
+    The days that are new must have about as many rows a day as the previous run had on average.
 
     Args:
         current: rows of this run.
@@ -61,10 +61,10 @@ def compare_volumes(
 
 
 def _shrunk(current: Volumes, previous: Volumes, settings: VolumeSettings, unit: str) -> Iterator[str]:
-    days = _days(current)
+    first = min(_days(current), default=date.min)
     for (group, day), before in previous.items():
         now = current.get((group, day), 0)
-        if day in days and now < (1 - settings.most_lost) * before:
+        if day >= first and now < (1 - settings.most_lost) * before:
             yield f"{unit} {group!r} has {now:,} rows on {day}, and had {before:,} in the previous run"
 
 

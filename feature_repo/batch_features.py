@@ -66,12 +66,16 @@ def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> No
 def _write_activity(connection: duckdb.DuckDBPyConnection, kind: ActivityKind, target: Path) -> None:
     """Writes one row per scored event that has such an entity: event_id, event_timestamp (arrival), features.
 
-    A few entities at a time, since the self-join is as long as all pairs of an entity's events within 30 days.
+    Some of the scored events at a time, since the self-join is as long as all pairs of an entity's events within 30
+    days; the events of one busy entity fall into all chunks alike.
     """
     connection.execute(_activity_table(kind))
-    for chunk in range(_CHUNKS):
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE pairs AS {_pairs_query(kind, chunk)}")
-        connection.execute(f"INSERT INTO {kind.name}_activity {_activity_query(kind, chunk)}")
+    (pairs,) = connection.execute(_pairs_estimate(kind)).fetchone() or (0,)
+    chunks = 1 + int(pairs or 0) // _PAIRS_AT_ONCE
+    for chunk in range(chunks):
+        scored = f"{_scored_with(kind)} AND stream_seq % {chunks} = {chunk}"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE pairs AS {_pairs_query(kind, scored)}")
+        connection.execute(f"INSERT INTO {kind.name}_activity {_activity_query(kind, scored)}")
     _copy(connection, f"FROM {kind.name}_activity", target)
 
 
@@ -93,15 +97,26 @@ def _inside(window: Window) -> str:
     return f"h.{tile} > e.{tile} - {window.tiles} AND h.{tile} <= e.{tile}"
 
 
-def _scored_with(kind: ActivityKind, chunk: int) -> str:
-    """SQL for the scored events of one chunk of the entities of `kind`."""
+def _scored_with(kind: ActivityKind) -> str:
+    """SQL for the scored events that have an entity of `kind`."""
     scored = ", ".join(f"'{t}'" for t in SCORED_EVENT_TYPES)
-    present = " AND ".join(f"{name} IS NOT NULL" for name in kind.id_fields)
-    return f"""SELECT * FROM log WHERE {present} AND event_type IN ({scored})
-               AND hash({kind.id_fields[0]}) % {_CHUNKS} = {chunk}"""  # noqa: S608 - made of constants
+    return f"SELECT * FROM log WHERE {_present(kind)} AND event_type IN ({scored})"  # noqa: S608 - made of constants
 
 
-def _pairs_query(kind: ActivityKind, chunk: int) -> str:
+def _present(kind: ActivityKind) -> str:
+    return " AND ".join(f"{name} IS NOT NULL" for name in kind.id_fields)
+
+
+def _pairs_estimate(kind: ActivityKind) -> str:
+    """SQL for about how many pairs the self-join has: half of the pairs lie in one month, half in two."""
+    keys = ", ".join(kind.id_fields)
+    return f"""
+    SELECT sum(n * n) FROM (SELECT count(*) AS n FROM log WHERE {_present(kind)}
+                            GROUP BY {keys}, t{WINDOWS[-1].tile_s} // {WINDOWS[-1].tiles})
+    """  # noqa: S608 - made of constants
+
+
+def _pairs_query(kind: ActivityKind, scored: str) -> str:
     """SQL for every (event, event seen before it), with the narrowest window that holds it; windows nest."""
     same = " AND ".join(f"h.{name} = e.{name}" for name in kind.id_fields)
     window = " ".join(f"WHEN {_inside(w)} THEN {i}" for i, w in enumerate(WINDOWS))
@@ -113,7 +128,7 @@ def _pairs_query(kind: ActivityKind, chunk: int) -> str:
     other = f"h.{kind.counterpart.removesuffix('_id')}_hash" if kind.counterpart else "NULL"
     return f"""
     SELECT e.stream_seq AS seq, h.ts, {other} AS other, CASE {window} END AS w, {", ".join(amounts)}
-    FROM ({_scored_with(kind, chunk)}) e
+    FROM ({scored}) e
     JOIN log h ON {same} AND h.stream_seq < e.stream_seq AND {_inside(WINDOWS[-1])}
     """  # noqa: S608 - made of constants
 
@@ -125,7 +140,7 @@ def _activity_table(kind: ActivityKind) -> str:
     )
 
 
-def _activity_query(kind: ActivityKind, chunk: int) -> str:
+def _activity_query(kind: ActivityKind, scored: str) -> str:
     """SQL for the activity columns, in table order, of the events whose pairs are in `pairs`."""
     counts = [
         f"COALESCE(sum(s{i}) FILTER (WHERE w <= {w}), 0)::DOUBLE"
@@ -145,7 +160,7 @@ def _activity_query(kind: ActivityKind, chunk: int) -> str:
     additive AS (SELECT seq, max(latest) AS latest, {columns} FROM by_window GROUP BY seq)
     {_DISTINCT if kind.counterpart else ""}
     SELECT e.event_id, e.ingested_at, {", ".join(values)}, {age}
-    FROM ({_scored_with(kind, chunk)}) e LEFT JOIN additive a ON a.seq = e.stream_seq
+    FROM ({scored}) e LEFT JOIN additive a ON a.seq = e.stream_seq
     {"LEFT JOIN counted d ON d.seq = e.stream_seq" if kind.counterpart else ""}
     """  # noqa: S608 - made of constants
 
@@ -169,7 +184,8 @@ def _distinct() -> str:
     """  # noqa: S608 - made of constants
 
 
-_CHUNKS = 8
+# About a gigabyte of pairs with what is made of them.
+_PAIRS_AT_ONCE = 10_000_000
 _DISTINCT = _distinct()
 
 

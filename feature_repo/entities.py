@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from feast import Entity, ValueType
 
 
@@ -18,3 +20,8 @@ CITY = _entity("city", "The city of the event.")
 EVENT = _entity("event", "One event; keys the history that training joins.")
 
 ENTITIES = {e.name: e for e in (RIDER, DRIVER, DEVICE, PAYMENT_INSTRUMENT, CITY, EVENT)}
+
+
+def join_keys(entities: Iterable[str]) -> tuple[str, ...]:
+    """The columns by which a view of these entities is keyed; the view itself knows them only once it is applied."""
+    return tuple(ENTITIES[name].join_key for name in entities)

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import redis
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
-from feature_repo.materialization_ledger import ViewFacts, read_facts
+from feature_repo.materialization_ledger import AWAY, ViewFacts, ledger_client, read_facts
+from feature_repo.settings import RedisType
 
 # The scraper's own patience is 10 s; a metrics page without these numbers is better than none.
 _TIMEOUT_S = 2.0
@@ -30,12 +29,13 @@ class FreshnessCollector(Collector):
     """Reads the ledger of materialisation at every scrape.
 
     Args:
-        client: a synchronous Redis client that returns bytes.
+        connect: makes a synchronous Redis client that returns bytes; called at the first scrape that finds Redis there.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, client: Any, clock: Callable[[], float] = time.time) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], Any], clock: Callable[[], float] = time.time) -> None:
+        self._connect = connect
+        self._client: Any = None
         self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -45,22 +45,26 @@ class FreshnessCollector(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The metrics; of an unreachable Redis only that it is."""
         try:
+            if self._client is None:
+                self._client = self._connect()
             facts = read_facts(self._client)
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             logger.warning("feature freshness is unknown: %r", error)
             return _families({}, self._clock(), readable=False)
         return _families(facts, self._clock(), readable=True)
 
 
-def export_freshness(redis_url: str, registry: CollectorRegistry = REGISTRY) -> FreshnessCollector:
+def export_freshness(
+    redis_url: str, redis_type: RedisType = "redis", registry: CollectorRegistry = REGISTRY
+) -> FreshnessCollector:
     """Adds the freshness of every materialised view to a process's metrics.
 
     Args:
         redis_url: the online store.
+        redis_type: whether that is one server or a cluster.
         registry: what the process exports.
     """
-    client = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
-    collector = FreshnessCollector(client)
+    collector = FreshnessCollector(lambda: ledger_client(redis_url, redis_type, _TIMEOUT_S))
     registry.register(collector)
     return collector
 

@@ -13,8 +13,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from redis import Redis, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
+
 from feature_repo.errors import RunSuperseded
 from feature_repo.publications import Publications
+from feature_repo.settings import RedisType
 
 # One hash tag: on a Redis Cluster they lie in one slot, and one transaction may touch them all.
 FACTS_KEY = "{fraud}:materialised"
@@ -41,6 +45,22 @@ class ViewFacts:
     filled_us: int
     rows: int
     columns: str
+
+
+# What an online store that is away raises; the cluster client's own is no RedisError.
+AWAY = (RedisError, RedisClusterException, OSError)
+
+
+def ledger_client(url: str, redis_type: RedisType, timeout_s: float) -> Any:
+    """A synchronous client of the online store, which returns bytes; a cluster's connects at once.
+
+    Args:
+        url: its address.
+        redis_type: whether that is one server or a cluster.
+        timeout_s: the longest that connecting, and any answer, may take.
+    """
+    kind = RedisCluster if redis_type == "redis_cluster" else Redis
+    return kind.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
 
 
 def read_facts(client: Any) -> dict[str, ViewFacts]:

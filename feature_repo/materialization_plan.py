@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feature_repo.entities import join_keys
 from feature_repo.feast_format import redis_key, timestamp_field
 from feature_repo.materialization_ledger import Ledger, ViewFacts
 from feature_repo.publications import Publications, PublishedFile, file_columns, first_difference
@@ -71,20 +72,21 @@ def plan_view(view: Any, ledger: Ledger, before: ViewFacts | None, *, until_us: 
         MissingData: the view has no file.
         CorruptValue: its file cannot be read.
     """
+    keys = join_keys(view.entities)
     file = PublishedFile(
         Path(view.batch_source.path),
-        tuple(view.join_keys),
+        keys,
         tuple(field.name for field in view.features),
         view.batch_source.timestamp_field,
     )
 
     def intact() -> bool:
         pipeline = client.pipeline(transaction=False)
-        for keys in file.sample(before.newest_us, _SAMPLE) if before else []:
-            pipeline.hexists(redis_key(FEAST_PROJECT, keys), timestamp_field(view.name))
+        for names in file.sample(before.newest_us, _SAMPLE) if before else []:
+            pipeline.hexists(redis_key(FEAST_PROJECT, names), timestamp_field(view.name))
         return all(pipeline.execute())
 
-    columns = file_columns(view.join_keys, [f"{field.name}:{field.dtype}" for field in view.features])
+    columns = file_columns(keys, [f"{field.name}:{field.dtype}" for field in view.features])
     found = file.publications(until_us)
     scope = decide(before, ledger.publications(view.name), found, columns=columns, now_us=now_us, intact=intact)
     return Plan(view.name, file, columns, found, scope, before)

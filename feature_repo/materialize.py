@@ -16,10 +16,8 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-import redis
-
 from feature_repo.errors import StoreUnavailable
-from feature_repo.materialization_ledger import Ledger, ViewFacts, read_facts
+from feature_repo.materialization_ledger import AWAY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import Plan, instant, microseconds, plan_view
 from feature_repo.settings import FeatureSettings
 
@@ -62,7 +60,7 @@ def materialize(
     Args:
         settings: the registry, the files and Redis.
         until: rows published later stay out.
-        progress: called after every batch.
+        progress: called at the start of a view and after every batch.
         clock: seconds since the epoch.
         batch_rows: rows sent to Redis at once, at least 1.
 
@@ -74,9 +72,9 @@ def materialize(
     """
     store, views = _applied(settings, batch_rows)
     where = "before the first row was written"
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=_TIMEOUT_S) as client:
-        ledger = Ledger(client)
-        try:
+    try:
+        with ledger_client(settings.redis_url, settings.redis_type, _TIMEOUT_S) as client:
+            ledger = Ledger(client)
             facts = read_facts(client)
             now_us, until_us = int(clock() * 1e6), microseconds(until)
             plans = [
@@ -89,8 +87,8 @@ def materialize(
                 where = f"while {plan.view} was being written, which is therefore not recorded as done"
                 rows = _write(store, plan, ledger, progress)
                 runs.append(_record(ledger, plan, rows, int(clock() * 1e6)))
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"Redis failed {where}: run again to finish ({error})") from error
+    except AWAY as error:
+        raise StoreUnavailable(f"Redis failed {where}: run again to finish ({error})") from error
     return runs
 
 
@@ -106,10 +104,10 @@ def _applied(settings: FeatureSettings, batch_rows: int) -> tuple[Any, list[Any]
     from feast import FeatureStore  # noqa: PLC0415 - a heavy import
     from feast.repo_config import MaterializationConfig  # noqa: PLC0415
 
-    from feature_repo.definitions import definitions  # noqa: PLC0415
+    from feature_repo.definitions import configured, definitions  # noqa: PLC0415
     from feature_repo.fenced_store import STORE_TYPE  # noqa: PLC0415
 
-    config = settings.repo_config()
+    config = settings.store_config()
     address = config.online_config["connection_string"]
     config.online_config = {
         **config.online_config,
@@ -120,9 +118,9 @@ def _applied(settings: FeatureSettings, batch_rows: int) -> tuple[Any, list[Any]
     config.materialization_config = MaterializationConfig(pull_latest_features=True, online_write_batch_size=batch_rows)
     settings.registry.parent.mkdir(parents=True, exist_ok=True)
     store = FeatureStore(config=config)
-    objects = definitions(settings.offline.absolute())
-    store.apply(objects)
-    return store, batch_views(objects)
+    store.apply(configured(settings))
+    # Planning compares the files where they were written, wherever the engine reads them.
+    return store, batch_views(definitions(settings.offline.absolute()))
 
 
 def _write(store: Any, plan: Plan, ledger: Ledger, progress: Progress | None) -> int:
@@ -134,6 +132,8 @@ def _write(store: Any, plan: Plan, ledger: Ledger, progress: Progress | None) ->
     end_us = max(plan.publications)
     total = plan.file.entities(plan.scope.start_us, end_us)
     written = 0
+    if progress:
+        progress(plan.view, 0, total)
 
     def after_batch(rows: int) -> None:
         nonlocal written

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import warnings
 from inspect import getsource
-from pathlib import Path
 from types import FunctionType
 from typing import cast
 
 from feast import Field, OnDemandFeatureView, RequestSource
 from feast.types import Float64, Int64
 
+from feature_repo.sources import Offline
 from feature_repo.tiles import ACTIVITY_FEATURES
 from feature_repo.views import tile_views
 
@@ -36,7 +36,7 @@ def merge_activity(columns: dict[str, list]) -> dict[str, list[float]]:  # type:
     return dict(zip(ACTIVITY_FEATURES, values.tolist(), strict=True))
 
 
-def on_demand_views(offline: Path) -> list[OnDemandFeatureView]:
+def on_demand_views(offline: Offline) -> list[OnDemandFeatureView]:
     """`activity`: every window feature of an event's entities as of `as_of_us`, microseconds since the epoch."""
     request = RequestSource(name="request_instant", schema=[Field(name="as_of_us", dtype=Int64)])
     return [

@@ -60,3 +60,8 @@ def parse_pseudonym(pseudonym: str) -> tuple[int, int]:
     if len(digits) != 16 or head[:1] not in KIND_LETTERS.values():
         raise ValueError(f"{pseudonym!r:.80} is not a pseudonym")
     return int(head[1:]), int(digits, 16)
+
+
+def pseudonym_pattern(kind: str) -> str:
+    """A regular expression that the pseudonyms of one of `ENTITY_KINDS` match, and nothing else."""
+    return f"^{KIND_LETTERS[kind]}[1-9][0-9]{{0,2}}-[0-9a-f]{{16}}$"

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from feast import FeatureService
 
 from feature_repo.feature_names import MODEL_FEATURES, gnn_service, lightgbm_service, online_service
 from feature_repo.on_demand_views import on_demand_views
 from feature_repo.settings import EMBEDDING_DIM
+from feature_repo.sources import Offline
 from feature_repo.views import embedding_views, history_views, neighbour_views, profile_views, streamed_views
 
 TRAINING_SERVICE = lightgbm_service(MODEL_FEATURES)
 ONLINE_SERVICE = online_service(MODEL_FEATURES)
 
 
-def feature_services(offline: Path, gnn_versions: Sequence[str] = ()) -> list[FeatureService]:
+def feature_services(offline: Offline, gnn_versions: Sequence[str] = ()) -> list[FeatureService]:
     """What LightGBM learns from, what the transformer reads, and what each graph model version needs besides.
 
     Args:
-        offline: folder of the parquet files.
+        offline: where the parquet files are.
         gnn_versions: the graph model versions that have embeddings.
     """
     return [
@@ -38,7 +38,7 @@ def feature_services(offline: Path, gnn_versions: Sequence[str] = ()) -> list[Fe
     ]
 
 
-def _gnn_service(offline: Path, version: str) -> FeatureService:
+def _gnn_service(offline: Offline, version: str) -> FeatureService:
     return FeatureService(
         name=gnn_service(version),
         features=[*neighbour_views(offline), *embedding_views(offline, version, EMBEDDING_DIM)],

@@ -32,6 +32,16 @@ class FeatureSettings(BaseSettings):
     )
     registry: Path = Field(Path(".local/demo/registry.db"), description="Feast registry file.")
     offline: Path = Field(Path(".local/demo/offline"), description="Folder of the parquet files that Feast reads.")
+    feast_settings: Path | None = Field(
+        None,
+        description="A feature_store.yaml to materialise under in place of these settings, such as "
+        "feature_repo/feature_store.production.yaml; the address and type of Redis are needed here all the same.",
+    )
+    object_storage: str = Field(
+        "",
+        description="Address of the folder that Spark reads in place of `offline` (docs/scale.md), for example "
+        "s3a://bucket/offline; empty without Spark.",
+    )
 
     def repo_config(self) -> Any:
         """The same configuration that `feature_store.yaml` gives the `feast` command."""
@@ -56,6 +66,14 @@ class FeatureSettings(BaseSettings):
             },
             entity_key_serialization_version=3,
         )
+
+    def store_config(self) -> Any:
+        """What materialisation runs under: `feast_settings` where they are given, else `repo_config`."""
+        if self.feast_settings is None:
+            return self.repo_config()
+        from feast.repo_config import load_repo_config  # noqa: PLC0415 - the transformer's image has no Feast
+
+        return load_repo_config(self.feast_settings.parent, self.feast_settings)
 
 
 def _quoted(value: str | float | bool) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from feast import FeatureView, Field
 from feast.data_source import DataSource
@@ -17,7 +16,7 @@ from feature_repo.feature_names import PROFILE_KINDS
 from feature_repo.graph_features import K_NEIGHBOURS
 from feature_repo.profiles import stored_descriptions
 from feature_repo.pseudonyms import ENTITY_KINDS
-from feature_repo.sources import batch_source, embedding_source, stream_source
+from feature_repo.sources import Offline, batch_source, embedding_source, stream_source
 from feature_repo.tiles import ACTIVITY_KINDS, ActivityKind
 
 NO_EXPIRY = timedelta(0)
@@ -64,12 +63,12 @@ def activity_fields(kind: ActivityKind) -> list[Field]:
     return [_field(name, Float64, described[name]) for name in kind.feature_names()]
 
 
-def _stream_view(name: str, entities: Sequence[str], offline: Path, packed: str, text: str) -> FeatureView:
+def _stream_view(name: str, entities: Sequence[str], offline: Offline, packed: str, text: str) -> FeatureView:
     blob = Description(packed, "bytes", "absent, without a past")
     return _view(name, entities, [_field(f"{name}_blob", Bytes, blob)], stream_source(name, offline), text)
 
 
-def tile_views(offline: Path) -> list[FeatureView]:
+def tile_views(offline: Offline) -> list[FeatureView]:
     """`<kind>_tiles`: the activity of an entity as the streaming worker keeps it, merged as of the request."""
     return [
         _stream_view(
@@ -83,7 +82,7 @@ def tile_views(offline: Path) -> list[FeatureView]:
     ]
 
 
-def neighbour_views(offline: Path) -> list[FeatureView]:
+def neighbour_views(offline: Offline) -> list[FeatureView]:
     """`<kind>_neighbours`: the last interactions of an entity as the streaming worker keeps them."""
     return [
         _stream_view(
@@ -97,12 +96,12 @@ def neighbour_views(offline: Path) -> list[FeatureView]:
     ]
 
 
-def streamed_views(offline: Path) -> list[FeatureView]:
+def streamed_views(offline: Offline) -> list[FeatureView]:
     """All that the streaming worker writes."""
     return tile_views(offline) + neighbour_views(offline)
 
 
-def history_views(offline: Path) -> list[FeatureView]:
+def history_views(offline: Offline) -> list[FeatureView]:
     """`<kind>_activity_history`: the offline values of the tiles, exact for each scored event."""
     return [
         _view(
@@ -117,7 +116,7 @@ def history_views(offline: Path) -> list[FeatureView]:
     ]
 
 
-def profile_views(offline: Path) -> list[FeatureView]:
+def profile_views(offline: Offline) -> list[FeatureView]:
     """`<kind>_profile` and `city_profile`: batch features, published at midnight UTC."""
     profiles = [
         _view(
@@ -134,7 +133,7 @@ def profile_views(offline: Path) -> list[FeatureView]:
     return [*profiles, _view("city_profile", ["city"], norms, batch_source("city_profile", offline), text)]
 
 
-def embedding_views(offline: Path, version: str, dim: int) -> list[FeatureView]:
+def embedding_views(offline: Offline, version: str, dim: int) -> list[FeatureView]:
     """`<kind>_embedding_<version>`: stage 1 of one version of the graph model."""
     return [
         _view(

@@ -68,6 +68,7 @@ def simulate(
     events_per_day: Annotated[int | None, typer.Option(help="Events a day, about; 4000 if not given.", min=10)] = None,
     events: Annotated[int | None, typer.Option(help="Events in all, about: chooses days and volume.", min=600)] = None,
     scenario: Annotated[str | None, typer.Option(help="Turn one kind of fraud up and the others off.")] = None,
+    world: Annotated[str | None, typer.Option(help="A frozen world, world-v1 say; compared with its record.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a world that is there.")] = False,
 ) -> None:
     """Write a simulated company's event files, late labels and (apart) the truth."""
@@ -76,21 +77,28 @@ def simulate(
     from simulators.ride_hailing import WorldSettings
     from simulators.ride_hailing import simulate as simulate_world
     from simulators.ride_hailing.scale import days_and_volume
+    from simulators.ride_hailing.world_records import verdict
+    from simulators.ride_hailing.worlds import world_settings
 
     if events is not None and (days is not None or events_per_day is not None):
         raise StepError("--events chooses days and volume: leave out --days and --events-per-day, or --events")
+    if world is not None and any(given is not None for given in (days, events_per_day, events, scenario)):
+        raise StepError("--world fixes all but the seed: leave out --days, --events-per-day, --events and --scenario")
     length, volume = days_and_volume(events) if events is not None else (days or 46, events_per_day or 4000)
-    settings = (
-        scenario_settings(scenario, seed=seed, days=length, events_per_day=volume)
-        if scenario is not None
-        else WorldSettings(seed=seed, days=length, events_per_day=volume)
-    )
+    if world is not None:
+        settings = world_settings(world, seed)
+    elif scenario is not None:
+        settings = scenario_settings(scenario, seed=seed, days=length, events_per_day=volume)
+    else:
+        settings = WorldSettings(seed=seed, days=length, events_per_day=volume)
     workspace = Workspace(home)
     workspace.claim()
     with bars.shown():
         summary = simulate_world(settings, workspace.world, force=force, progress=bars.bar("simulated days"))
     share = summary.fraud_events / summary.events
     console.print(f"{summary.events:,} events, {share:.2%} fraud, {summary.labels:,} labels in {workspace.world}")
+    if world is not None:
+        console.print(verdict(world, workspace.world))
 
 
 @data_app.command("ingest")
@@ -183,13 +191,29 @@ def train(
 
 
 @app.command()
-def materialize(redis_url: Annotated[str, typer.Option(help="Redis address.")], home: Home = DEFAULT_HOME) -> None:
-    """Copy batch features and embeddings into Redis with Feast."""
-    from pipelines.local_stack import materialize_latest
+def materialize(
+    redis_url: Annotated[str, typer.Option(help="Redis address.")],
+    home: Home = DEFAULT_HOME,
+    cutoff: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, midnight UTC; default: the log's last that is over.")
+    ] = None,
+) -> None:
+    """Run the KFP materialisation pipeline: bring Redis up to date with batch features and embeddings."""
+    from datetime import UTC, datetime
 
+    from pipelines.errors import StepError
+    from pipelines.materialization import materialize as run
+
+    try:
+        until = datetime.fromisoformat(cutoff).replace(tzinfo=UTC) if cutoff else None
+    except ValueError:
+        raise StepError(f"--cutoff {cutoff!r} is not a date: write it as 2026-02-17") from None
     with bars.shown():
-        views = materialize_latest(Workspace(home.absolute()), redis_url, bars.bar("views"))
-    console.print(f"{views} views materialised")
+        views = run(Workspace(home.absolute()), redis_url, bars.bar, cutoff=until)
+    table = Table("view", "rows written", "why", "newest row")
+    for v in views:
+        table.add_row(v.view, f"{v.rows:,}", v.why, (v.newest or "")[:16])
+    console.print(table)
 
 
 @app.command()

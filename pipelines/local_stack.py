@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import urllib.request
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -18,13 +16,12 @@ from urllib.request import url2pathname
 import redis
 from rich.console import Console
 
-from feature_repo.batch_features import write_profiles
-from feature_repo.event_log import log_days, read_log
-from feature_repo.materialize import materialize
+from components.volumes import VolumeSettings
 from feature_repo.settings import FEAST_PROJECT
 from feature_repo.streaming.rebuild import rebuild
 from pipelines import deploy
 from pipelines.errors import StepError
+from pipelines.materialization import materialize
 from pipelines.registry import ModelVersion
 from pipelines.workspace import Workspace
 
@@ -162,7 +159,7 @@ class Stack:
 
 
 def fill_store(workspace: Workspace, redis_url: str, gnn: ModelVersion, progress: Callable[[str], Progress]) -> None:
-    """Fills an empty Redis: tiles and neighbours from the log, profiles, norms and embeddings through Feast.
+    """Fills an empty Redis: tiles and neighbours from the log, profiles, norms and embeddings by their pipeline.
 
     Args:
         workspace: where the log and the feature files are.
@@ -170,42 +167,16 @@ def fill_store(workspace: Workspace, redis_url: str, gnn: ModelVersion, progress
         gnn: the graph model whose embeddings are served.
         progress: title -> callback for one progress bar.
     """
-    embed(workspace, gnn)
     with redis.Redis.from_url(redis_url) as client:
         rebuild(workspace.event_log, client, FEAST_PROJECT, progress("tiles and neighbours -> Redis"))
-    materialize_latest(workspace, redis_url, progress("Feast materialize -> Redis"))
-
-
-def embed(workspace: Workspace, gnn: ModelVersion) -> None:
-    """Writes the embeddings of everybody in the log by one version of the graph model, for Feast to materialise."""
-    warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)  # of torch-geometric, at import
-    from components.write_embeddings.logic import write_embeddings  # noqa: PLC0415 - loads torch
-
-    write_embeddings(
-        bundle_folder(gnn), workspace.event_log, _published(workspace), workspace.features("redis://").offline
-    )
+    # A replay of a part of a day leaves a short last day in the log.
+    volumes = VolumeSettings(least_share=0)
+    materialize(workspace, redis_url, progress, gnn_bundles=[bundle_folder(gnn)], volumes=volumes)
 
 
 def bundle_folder(version: ModelVersion) -> Path:
     """Where a version's bundle lies on this machine."""
     return Path(url2pathname(urlsplit(version.storage_uri).path))
-
-
-def _published(workspace: Workspace) -> datetime:
-    """The midnight (UTC) after the log's last day: when its batch features may be used."""
-    return datetime.combine(log_days(workspace.event_log)[-1] + timedelta(days=1), time(), UTC)
-
-
-def materialize_latest(workspace: Workspace, redis_url: str, progress: Progress) -> int:
-    """Publishes profiles and city norms of the whole log, and copies them and the embeddings into Redis.
-
-    Returns:
-        How many views were written.
-    """
-    settings = workspace.features(redis_url)
-    events = read_log(workspace.event_log)
-    write_profiles(events, settings.offline)
-    return materialize(settings, _published(workspace), progress)
 
 
 @contextmanager

@@ -1,17 +1,18 @@
-"""What a training run needs to be told."""
+"""What a run of a pipeline needs to be told."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.build_training_set.logic import SplitSettings
 from components.gate.logic import GateSettings
 from components.train_lightgbm.settings import LightGbmSettings
 from components.volumes import VolumeSettings
+from feature_repo.settings import FeatureSettings
 
 Alias = Literal["champion", "challenger"]
 
@@ -36,4 +37,19 @@ class TrainingRun(BaseSettings):
     gate: GateSettings = Field(default_factory=GateSettings, description="The gate's bounds.")
     volumes: VolumeSettings = Field(
         default_factory=VolumeSettings, description="How far the events may be from those of the dataset before."
+    )
+
+
+class MaterializationRun(BaseSettings):
+    """One run of the materialisation pipeline; from keywords, else from variables `FRAUD_MATERIALIZATION_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_MATERIALIZATION_", env_nested_delimiter="__", frozen=True)
+
+    events: Path = Field(description="Event log, a folder of day=*/*.parquet.")
+    features: FeatureSettings = Field(description="Feast's registry, its offline files, and Redis.")
+    work: Path = Field(description="Where the runner keeps the run's log.")
+    cutoff: AwareDatetime = Field(description="Rows published later stay out.")
+    gnn_bundles: tuple[Path, ...] = Field((), description="Folders of the graph models that serve or are about to.")
+    volumes: VolumeSettings = Field(
+        default_factory=VolumeSettings, description="How far the rows may be from those of the previous run."
     )

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +14,8 @@ from components.register_model.logic import MODELS
 from feature_repo.datasets import Dataset
 from inference_services.policy_settings import ThresholdSettings
 from pipelines import registry, tracking
-from pipelines.errors import RegistryError, StepError
+from pipelines.errors import RegistryError
+from pipelines.local_pipeline import compile_pipeline, run_process
 from pipelines.registry import ModelVersion
 from pipelines.report import git_commit
 from pipelines.settings import TrainingRun
@@ -37,8 +32,6 @@ STEPS = (
     "gate",
     "register-model",
 )
-_FINISHED = re.compile(r"Task .*?'([\w-]+)'.* finished with status .*?(SUCCESS|FAILURE)")
-_RAISED = re.compile(r"^\s*(?:\w+\.)*[A-Z]\w+: (.+)$")
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,9 @@ class TrainingResult:
 
 def compile(path: Path) -> None:  # noqa: A001 - the word of KFP for it; used as training.compile
     """Writes the pipeline as the YAML that Kubeflow takes; the same bytes every time."""
-    from kfp.compiler import Compiler  # noqa: PLC0415 - KFP takes seconds to load
+    from pipelines.training_pipeline import training_pipeline  # noqa: PLC0415 - loads KFP, which takes seconds
 
-    from pipelines.training_pipeline import training_pipeline  # noqa: PLC0415
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(training_pipeline, str(path))
+    compile_pipeline(training_pipeline, path)
 
 
 def run_local(settings: TrainingRun, progress: Progress | None = None) -> TrainingResult:
@@ -97,11 +87,17 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         settings.model_dump(mode="json", include={"alias", "splits", "lightgbm", "gnn", "gate"})
     )
     name = f"{settings.alias}-{dataset.sha12}"
+
+    def finished(steps: int) -> None:
+        if progress:
+            progress(steps, len(STEPS))
+
     with tracking.open_run(settings.tracking_uri, name, tags, params) as run_id:
         folder = settings.work / run_id
         arguments = pipeline_arguments(settings, run_id, champions)
         try:
-            _run_process(arguments, folder, progress)
+            compile(folder / "pipeline.yaml")
+            run_process("pipelines.training_pipeline", arguments, folder, finished=finished)
         finally:
             for file in (folder / "pipeline.yaml", folder / "steps.log"):
                 tracking.log_file(settings.tracking_uri, run_id, file)
@@ -144,43 +140,3 @@ def _champions(settings: TrainingRun) -> dict[str, str]:
             return dict.fromkeys(folders, "")
         folders[parameter] = url2pathname(urlsplit(uri).path)
     return folders
-
-
-def _run_process(arguments: dict[str, Any], folder: Path, progress: Progress | None) -> None:
-    """Runs the pipeline in a process of its own: KFP's local runner keeps global state and prints."""
-    folder.mkdir(parents=True)
-    compile(folder / "pipeline.yaml")
-    (folder / "arguments.json").write_text(json.dumps(arguments))
-    command = [sys.executable, "-W", "ignore", "-m", "pipelines.training_pipeline", str(folder)]
-    # Spinning OpenMP threads make every other process wait, see the README of train_lightgbm.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"}
-    failed, reason, done = "", "see the log", 0
-    with (
-        (folder / "steps.log").open("w", encoding="utf-8") as log,
-        subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            for line in process.stdout or ():
-                log.write(line)
-                raised, finished = _RAISED.match(line), _FINISHED.search(line)
-                if raised and not failed:
-                    reason = raised[1]
-                if finished and finished[2] == "SUCCESS":
-                    done += 1
-                    if progress:
-                        progress(done, len(STEPS))
-                elif finished:
-                    failed = finished[1]
-        finally:
-            # The steps are its children: an interrupted run must not go on to register a model.
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode:
-        raise StepError(f"step {failed or 'of the runner'!r} failed: {reason} (log: {folder / 'steps.log'})")

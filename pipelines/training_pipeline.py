@@ -1,10 +1,8 @@
 """The graph of the training pipeline; `python -m pipelines.training_pipeline FOLDER` runs it in local processes."""
 
-import json
 import sys
-from pathlib import Path
 
-from kfp import dsl, kubernetes, local
+from kfp import dsl, kubernetes
 
 from components.build_training_set.component import build_training_set
 from components.evaluate.component import evaluate
@@ -14,6 +12,7 @@ from components.register_model.component import register_model
 from components.train_gnn.component import train_gnn
 from components.train_lightgbm.component import train_lightgbm
 from components.validate_events.component import validate_events
+from pipelines.local_pipeline import run_steps
 
 # Where a cluster keeps datasets and bundles; the local runner reads the folders themselves.
 _DATASETS = ("fraud-datasets", "/mnt/datasets")
@@ -100,13 +99,5 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         kubernetes.mount_pvc(task, *_BUNDLES)
 
 
-def run(folder: Path) -> None:
-    """Runs the pipeline with `<folder>/arguments.json` and keeps every step's outputs under the folder."""
-    root = folder / "steps"
-    # Without a workspace of its own KFP makes, and deletes, one in the system's temporary folder.
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), workspace_root=str(root / "workspace"))
-    training_pipeline(**json.loads((folder / "arguments.json").read_text()))
-
-
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    run_steps(training_pipeline, sys.argv[1:])

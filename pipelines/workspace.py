@@ -90,6 +90,11 @@ class Workspace:
             offline=(self.root / "offline").absolute(),
         )
 
+    def embedded_bundles(self) -> list[Path]:
+        """The graph model bundles whose embeddings are in the feature store, of those that are still here."""
+        versions = sorted(p.name for p in (self.root / "offline" / "embeddings").glob("*") if p.is_dir())
+        return [folder for version in versions for folder in self.bundles.glob(f"*/*-{version}")]
+
     def pseudonymiser(self) -> Pseudonymiser:
         """The key of pseudonyms: FRAUD_PSEUDONYM_KEY, else one that is the same for every simulated world.
 

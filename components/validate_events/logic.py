@@ -11,7 +11,7 @@ import pyarrow as pa
 from components.errors import InvalidDataset
 from components.frame_checks import check_frame
 from components.validate_events.schema import HIDDEN, event_frame, event_schema, label_schema, log_schema
-from components.volumes import Comparison, VolumeSettings, compare_volumes
+from components.volumes import Comparison, Volumes, VolumeSettings, compare_volumes
 from feature_repo.datasets import Dataset, previous_dataset
 from feature_repo.event_schemas import EVENT_TYPES
 
@@ -81,16 +81,15 @@ def check_schema(events: pa.Table) -> None:
 
 
 def check_against_previous(dataset: Dataset, settings: VolumeSettings) -> Comparison:
-    """Events by type and day, against the dataset before; the last day may be cut short and is not judged.
+    """Events by type and day, against the dataset before.
 
     Raises:
         InvalidDataset: there are far fewer or far more.
     """
     before = previous_dataset(dataset)
-    volumes = {key: rows for key, rows in dataset.volumes().items() if key[1] < dataset.last_day}
     compared = compare_volumes(
-        volumes,
-        before.volumes() if before else None,
+        _whole_days(dataset),
+        _whole_days(before) if before else None,
         settings,
         unit="event_type",
         previous_name=f"dataset {before.sha12}" if before else "",
@@ -98,6 +97,11 @@ def check_against_previous(dataset: Dataset, settings: VolumeSettings) -> Compar
     if compared.breaches:
         raise InvalidDataset(f"events, {compared.text}: " + "; ".join(compared.breaches))
     return compared
+
+
+def _whole_days(dataset: Dataset) -> Volumes:
+    """All days but the last, which the snapshot may have cut short."""
+    return {(group, day): rows for (group, day), rows in dataset.volumes().items() if day < dataset.last_day}
 
 
 def check_volumes(events: pa.Table, first_day: date, last_day: date) -> pd.Series:

@@ -11,7 +11,7 @@ import pyarrow as pyarrow_types
 from components.labels import LABEL_SOURCES
 from feature_repo.event_schemas import CATALOGUE, EVENT_TYPES, FieldSpec
 from feature_repo.event_schemas.catalogue import JsonType
-from feature_repo.pseudonyms import ENTITY_KINDS
+from feature_repo.pseudonyms import ENTITY_KINDS, pseudonym_pattern
 
 # Errors go into logs, which name nobody: not even what stands in the place of a pseudonym.
 HIDDEN = frozenset(f"{kind}_id" for kind in ENTITY_KINDS)
@@ -35,8 +35,11 @@ def event_frame(events: pyarrow_types.Table) -> pd.DataFrame:
 
 @cache
 def log_schema() -> pa.DataFrameSchema:
-    """What holds for events of every type: all columns are there, and each event is numbered once."""
+    """What holds for events of every type: all columns are there, each event is numbered once, ids are pseudonyms."""
     columns = {name: pa.Column(nullable=True) for name in CATALOGUE.fields}
+    for kind in ENTITY_KINDS:
+        pseudonym = pa.Check.str_matches(pseudonym_pattern(kind), error="must be a pseudonym")
+        columns[f"{kind}_id"] = pa.Column(checks=pseudonym, nullable=True)
     columns |= {
         "event_id": pa.Column(unique=True),
         "event_type": pa.Column(checks=_checks(CATALOGUE.fields["event_type"])),

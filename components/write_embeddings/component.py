@@ -1,24 +1,30 @@
-"""KFP step: writes the entity embeddings of a graph network, as of an instant, for Feast to materialise."""
+"""KFP step: writes the entity embeddings of graph networks, as of an instant, for Feast to materialise."""
 
 from kfp import dsl
 
 
 @dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
-def write_embeddings(events_path: str, offline_path: str, as_of: str, model: dsl.Input[dsl.Model]) -> dict:  # type: ignore[type-arg]
+def write_embeddings(
+    events_path: str,
+    as_of: str,
+    bundles: list,  # type: ignore[type-arg]  # KFP knows no parametrised list
+    features: dsl.Output[dsl.Dataset],
+) -> None:
     """Writes the embeddings.
 
     Args:
         events_path: event log, a folder of day=*/*.parquet; a dataset's `events` folder will do.
-        offline_path: root of Feast's offline files.
         as_of: ISO 8601 instant with its offset, for example 2026-02-17T00:00:00+00:00.
-        model: a fraud-gnn bundle.
-
-    Returns:
-        How many entities of each kind were written.
+        bundles: folders of fraud-gnn bundles, one for each version that serves or is about to.
+        features: folder of `embeddings/<version>/<kind>.parquet`, laid out as Feast's offline files are.
     """
     from datetime import datetime
     from pathlib import Path
 
-    from components.write_embeddings.logic import write_embeddings as write
+    out = Path(features.path)
+    out.mkdir(parents=True, exist_ok=True)
+    for bundle in bundles:
+        from components.write_embeddings.logic import write_embeddings as write  # loads torch
 
-    return write(Path(model.path), Path(events_path), datetime.fromisoformat(as_of), Path(offline_path))
+        written = write(Path(bundle), Path(events_path), datetime.fromisoformat(as_of), out)
+        features.metadata[Path(bundle).name] = written

@@ -7,7 +7,8 @@
 | LabelShift | label: P(fraud) moves | how the typology cheats |
 | NewTypology | a class nobody was trained on | everything before its first day |
 
-The names are those of Moreno-Torres et al., "A unifying view on dataset shift in classification" (2012).
+The first three kinds follow Moreno-Torres et al., "A unifying view on dataset shift in classification", Pattern
+Recognition 45(1), 2012. When and how strongly they come is assumed.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ class Holiday(_Period):
 class ConceptDrift(_Change):
     """The typology changes its ways, and no raw field's distribution moves; a second one changes them back.
 
-    See tactics.py: abusers take the hours and the GPS readings of honest trips, which take theirs.
+    See tactics.py: abusers take the hours and the GPS readings of honest trips, which take theirs. It is for the
+    typologies that show in these: bursts of rings, readings of spoofers, and the phones of tenants.
     """
 
     kind: Literal["concept_drift"] = "concept_drift"
-    typology: str = Field(description="One of TYPOLOGIES.")
+    typology: Literal["collusion", "gps_spoofing", "account_rental"] = Field(description="Whose ways.")
 
 
 class LabelShift(_Period):

@@ -45,7 +45,7 @@ def _scale(settings: WorldSettings, people: Population) -> float:
     end = settings.days * DAY_S
     lifetime = np.clip((np.minimum(riders.churn_time, end) - np.maximum(riders.signup_time, 0)) / end, 0, 1)
     weight = np.where(signed, lifetime, 0.0)
-    a_day = weight @ (riders.rate + riders.commuter * 2 * _COMMUTE_CHANCE * 0.8)
+    a_day = np.sum(weight * (riders.rate + riders.commuter * 2 * _COMMUTE_CHANCE * 0.8))
     return float(settings.events_per_day / _EVENTS_PER_TRIP / a_day)
 
 

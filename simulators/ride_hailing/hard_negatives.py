@@ -3,7 +3,8 @@
 The other groups live where they arise: families, dormitories and regular pairs in households.py, cheap phones in
 population.py, errands and hotel desks in demand.py, resold phones in accounts.py, swapped shifts in matching.py,
 jamming in geography.py, Nowruz and holidays in calendar.py. `WorldSettings` has a share for each. That the shares are
-of a plausible size is assumed throughout.
+of a plausible size is assumed throughout. That a whole city can lose its GPS is not: in Iran it did for weeks after
+June 2025, and drivers of ride hailing lost their way (AFP, 17 August 2025).
 """
 
 from __future__ import annotations

@@ -59,5 +59,5 @@ def find_regular_drivers(riders: Riders, drivers: Drivers, share: float, rng: np
         if fits.any():
             away = np.abs(drivers.zone_lat - riders.home_lat[rider])
             away += np.abs(drivers.zone_lon - riders.home_lon[rider])
-            nearest = np.argsort(np.where(fits, away, np.inf))[: min(3, int(fits.sum()))]
+            nearest = np.argsort(np.where(fits, away, np.inf), kind="stable")[: min(3, int(fits.sum()))]
             riders.regular_driver[rider] = rng.choice(nearest)

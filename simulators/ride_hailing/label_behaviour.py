@@ -16,8 +16,8 @@ from simulators.ride_hailing.settings import TYPOLOGIES
 
 _ASSUMED = "assumed"
 _DISPUTES = (
-    "Visa Core Rules, dispute condition 10.4: a cardholder's bank has 120 days to dispute a card-absent fraud; "
-    "mean, cut and miss rate assumed"
+    "Visa Core Rules, dispute condition 10.4: a cardholder's bank has 120 days from processing to dispute a "
+    "card-absent fraud; mean, cut and miss rate assumed"
 )
 _MIN_DELAY_S = 2 * 3600.0
 

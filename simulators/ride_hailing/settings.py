@@ -57,7 +57,7 @@ class WorldSettings(BaseModel):
 
     seed: int = Field(7, ge=0, description="Every random draw follows from it.")
     days: int = Field(46, ge=1, le=400, description="UTC days simulated; by custom the last one is the live day.")
-    first_day: date = Field(date(2026, 1, 3), description="First UTC day.")
+    first_day: date = Field(date(2026, 1, 3), ge=date(1970, 1, 1), le=date(2100, 1, 1), description="First UTC day.")
     events_per_day: int = Field(4000, ge=300, description="Events a day, on average.")
     cities: tuple[CityName, ...] = Field(
         ("tehran", "mashhad", "isfahan"), min_length=1, description="The cities that the company serves."
@@ -100,6 +100,13 @@ class WorldSettings(BaseModel):
                 if least >= days:
                     raise ValueError(f"changes[{n}].{name}: outside the world, which has {days} days")
         return changes
+
+    @field_validator("cities")
+    @classmethod
+    def _each_city_once(cls, cities: tuple[CityName, ...]) -> tuple[CityName, ...]:
+        if len(set(cities)) < len(cities):
+            raise ValueError("a city is named twice")
+        return cities
 
     @field_validator("typology_shares")
     @classmethod

@@ -6,20 +6,20 @@ The report of all is `.local/reports/bench.json`, of some `.local/reports/bench-
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from importlib import import_module
 
 from rich.console import Console
 
 from pipelines.local_stack import PROJECT_ROOT
-from tests.bounds import conclude
+from tests.bounds import conclude, leave
 
 # Each is a module with `run() -> list[Row]`, imported when it is asked for: the peers of some are installed only then.
 GROUPS = {
     "features": ["online_reader", "streaming", "point_in_time"],
     "serving": ["direct_infer"],
     "simulator": ["simulator"],
+    "materialization": ["materialization"],
 }
 
 
@@ -36,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

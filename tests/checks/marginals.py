@@ -11,7 +11,7 @@ from tests.checks.measures import stability_index
 from tests.checks.raw_fields import FIELDS, field
 
 MONTH_DAYS = 30
-# The convention for the index: above it a population is said to have moved (Siddiqi, Credit Risk Scorecards, 2006).
+# A rule of thumb of credit scoring: above it a population is said to have moved.
 MOST_MOVED = 0.25
 _LEAST_EVENTS = 300  # fewer make an index of their own noise
 

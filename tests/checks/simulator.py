@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 import warnings
 from dataclasses import replace
@@ -18,7 +16,8 @@ from rich.console import Console
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
 from simulators.ride_hailing import WorldSettings, simulate
-from tests.bounds import conclude
+from simulators.ride_hailing.worlds import world_v1
+from tests.bounds import conclude, leave
 from tests.checks.marginals import marginal_rows
 from tests.checks.models import model_rows
 from tests.checks.neighbours import neighbour_rows
@@ -28,13 +27,18 @@ from tests.checks.worlds import World, make_world, raw_events
 MOST_FRAUD = 0.01
 
 
-def check(seeds: list[int], days: int, events_per_day: int, months: int, console: Console) -> list[Row]:
+def base_settings(seed: int, days: int) -> WorldSettings:
+    """The settings of world-v1 without its planned changes, in a world of so many days."""
+    settings = world_v1(seed).model_dump() | {"days": days, "changes": ()}
+    return WorldSettings.model_validate(settings)
+
+
+def check(seeds: list[int], days: int, months: int, console: Console) -> list[Row]:
     """All rows of the report.
 
     Args:
         seeds: one world each.
         days: of each world with features.
-        events_per_day: of each world.
         months: of 30 days, of the world whose marginals are followed; it needs no features.
         console: told about each step.
     """
@@ -42,8 +46,7 @@ def check(seeds: list[int], days: int, events_per_day: int, months: int, console
     worlds: list[World] = []
     for seed in seeds:
         with console.status(f"seed {seed}: simulating {days} days, building features"), _scratch() as folder:
-            settings = WorldSettings(seed=seed, days=days, events_per_day=events_per_day)
-            world = make_world(settings, Path(folder))
+            world = make_world(base_settings(seed, days), Path(folder))
         prevalence = float(world.events["is_fraud"].mean())
         rows.append(Row(f"seed {seed}: fraud", prevalence, "share", "at most 1 %", prevalence <= MOST_FRAUD))
         with console.status(f"seed {seed}: training"):
@@ -77,18 +80,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--days", type=int, default=40, help="days of each world")
-    parser.add_argument("--events-per-day", type=int, default=4000)
     parser.add_argument("--months", type=int, default=4, help="months over which marginals are followed")
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "reports" / "check-simulator.json")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     console = Console(highlight=False)
-    rows = check(given.seeds, given.days, given.events_per_day, given.months, console)
+    rows = check(given.seeds, given.days, given.months, console)
     return conclude(rows, given.out, console)
 
 
 if __name__ == "__main__":
-    code = main()
-    # DuckDB's binding reports its own types as leaks, forty lines, when Python shuts down: leave before that.
-    sys.stdout.flush()
-    os._exit(code)
+    leave(main())

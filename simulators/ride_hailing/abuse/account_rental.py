@@ -3,8 +3,8 @@
 Signals: the account works at hours and in places where its owner never did, with a phone of other GPS quality, and
 around the clock.
 Honest look-alikes: shifts swapped for a day, trips far from the usual zone.
-Base rate: assumed. In London 43 drivers' accounts made at least 14,000 trips with somebody else at the wheel
-(Transport for London, decision on Uber's licence, 25 November 2019).
+Base rate: assumed. In London 43 drivers made at least 14,000 trips on other drivers' accounts (Transport for London,
+decision on Uber's licence, 25 November 2019).
 Label delay: audits (a selfie check fails), days to weeks (assumed).
 """
 
@@ -59,7 +59,7 @@ class AccountRental(Scheme):
         usable = driven_today(trips, day) & off_duty & (trips.city == self.city[k]) & (trips.driver != account)
         rows = np.flatnonzero(usable)
         away = distance_m(asked.pickup_lat[rows], asked.pickup_lon[rows], self.lat[k], self.lon[k])
-        chosen = rows[np.argsort(away * rng.uniform(1, 4, len(rows)))[:n]]
+        chosen = rows[np.argsort(away * rng.uniform(1, 4, len(rows)), kind="stable")[:n]]
         before, phone = trips.driver[chosen], self.phone_of[k]
         trips = change(
             trips,

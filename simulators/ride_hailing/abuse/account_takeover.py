@@ -3,8 +3,9 @@
 Signals: a change of phone or password on a strange device, then within hours a ride far from the rider's places,
 paid with the rider's own card; one device on the accounts of several strangers.
 Honest look-alikes: a new or resold phone and a ride the same day, travellers, hotel desks.
-Base rate: assumed. Stolen credentials lead to a takeover in well under one in ten cases, depending on how they were
-stolen: Thomas et al., "Data Breaches, Phishing, or Malware?", CCS 2017.
+Base rate: assumed. A stolen password opens the victim's Google account in 7 to 25 % of cases, by how it was stolen, and
+a phished account is hijacked 400 times as often as others: Thomas et al., "Data Breaches, Phishing, or Malware?", CCS
+2017.
 Label delay: the victim complains within days, the bank within weeks (assumed; card networks allow 120 days).
 """
 

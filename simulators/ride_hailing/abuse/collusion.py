@@ -2,8 +2,9 @@
 
 Signals: the same riders and drivers again and again, bursts of short trips, phones and cards that are passed around.
 Honest look-alikes: commuters with a regular driver, families, an afternoon's errands.
-Base rate: assumed (a fifth of the fraud). Uber names collusion of riders and drivers among its frauds (Form S-1,
-2019, risk factors); Grab finds such rings in its graph (engineering.grab.com, "Graph for fraud detection", 2022).
+Base rate: assumed (a fifth of the fraud). Riders and drivers split the incentives of fake rides in China (Isaac, "Super
+Pumped", 2019, p. 183); syndicates share devices, and collusion shows in a graph (engineering.grab.com, "Graph for
+fraud detection").
 Label delay: audits, days (assumed).
 """
 
@@ -90,14 +91,15 @@ def _recruit(span: Span, settings: WorldSettings, people: Population, rng: np.ra
     # Sizes have a heavy tail: half of the rings have at most seven members, one in sixteen has forty.
     size = int(np.clip(_SMALLEST * (1 - rng.random()) ** (-1 / 1.2), _SMALLEST, _LARGEST))
     n_drivers = min(max(1, round(size / 5)), len(crew))
-    nearest = old[np.argsort(away)[: 2 * _LARGEST]]
+    nearest = old[np.argsort(away, kind="stable")[: 2 * _LARGEST]]
     members = rng.choice(nearest, min(size - n_drivers, len(nearest)), replace=False)
     partners = rng.choice(crew, n_drivers, replace=False)
     return _Ring(span, members, partners, float(drivers.zone_lat[head]), float(drivers.zone_lon[head]))
 
 
 def _nearest(lat: Floats, lon: Floats, among: Ints, centre: int, k: int) -> Ints:
-    result: Ints = among[np.argsort(np.hypot(lat[among] - lat[centre], lon[among] - lon[centre]))[:k]]
+    away = np.hypot(lat[among] - lat[centre], lon[among] - lon[centre])
+    result: Ints = among[np.argsort(away, kind="stable")[:k]]
     return result
 
 

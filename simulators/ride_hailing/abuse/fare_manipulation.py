@@ -3,8 +3,9 @@
 Signals: billed route much longer than planned, with a clock that fits; again and again by the same driver, rather
 with riders who do not know the way.
 Honest look-alikes: road closures, a second stop, traffic, jammed GPS.
-Base rate: assumed. An audit found 22.5 % of taxi rides from the Las Vegas airport long-hauled (Nevada Legislative
-Auditor, Taxicab Authority, 2013); with a fare quoted in advance, as here, far fewer pay.
+Base rate: assumed. An audit found potential long hauls in 22.5 % of taxi rides to or from the Las Vegas airport (Nevada
+Legislative Auditor, LA14-04 on the Taxicab Authority, 2013); that far fewer pay where a fare is quoted in advance, as
+here, is assumed.
 Label delay: complaints and audits, days (assumed).
 """
 

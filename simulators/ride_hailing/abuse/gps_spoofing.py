@@ -2,9 +2,9 @@
 
 Signals: billed route far longer than planned, too fast for its clock, a radius too good or jumps too long.
 Honest look-alikes: jammed cities, cheap phones, tunnels, detours.
-Base rate: assumed. Uber's Form S-1 (2019, risk factors) names the manipulation of location by drivers' phones; ghost
-vehicles by GPS emulation: Wang et al., "Defending against Sybil Devices in Crowdsourced Mapping Services", MobiSys
-2016.
+Base rate: assumed. Uber closes accounts for fake location apps (uber.com, "Fraud activities"), and Grab meets them
+(engineering.grab.com, "Graph networks", 2022); vehicles that exist in software only: Wang et al., "Defending against
+Sybil Devices in Crowdsourced Mapping Services", MobiSys 2016.
 Label delay: audits, days (assumed).
 """
 

@@ -2,8 +2,8 @@
 
 Signals: several new accounts on one phone or card, a first ride on a promotion within hours, one neighbourhood.
 Honest look-alikes: hotel desks, dormitories, families, phones resold, newcomers in a hurry.
-Base rate: assumed. Abuse of promotions and referrals is named in Uber's Form S-1 (2019, risk factors); device farms
-by Grab (engineering.grab.com, "Graph for fraud detection", 2022).
+Base rate: assumed. Grab meets syndicates with device farms (engineering.grab.com, "Graph networks", 2022) and names the
+abuse of promotions among what it watches for (engineering.grab.com, "Griffin").
 Label delay: audits, days (assumed).
 """
 

@@ -4,7 +4,7 @@ Signals: a driver whose riders cancel minutes after he has arrived, on routes wo
 where the rider wanted to go.
 Honest look-alikes: riders who change their mind, drivers stuck in traffic, bad GPS at the pickup.
 Base rate: assumed, and far from known: Gu and Zhu, "Trust and Disintermediation: Evidence from an Online Freelance
-Marketplace", Management Science 67(2), 2021, see it only in an experiment.
+Marketplace", Management Science 67(2), 2021, needed a randomised trial to see it.
 Label delay: mostly none; an audit now and then (assumed). The cancellation itself is not scored.
 """
 

@@ -2,8 +2,8 @@
 
 Signals: claims again and again by one rider, for the whole bill, soon after the end, with no detour to show for it.
 Honest look-alikes: trips that went wrong: detours, closures, jammed GPS, a bag left behind.
-Base rate: assumed. Retailers put fraud at 13.7 % of returns (NRF and Appriss Retail, "2023 Consumer Returns in the
-Retail Industry").
+Base rate: assumed. Retailers put fraud at 13.7 % of the value of returns in 2023 (National Retail Federation and
+Appriss Retail, December 2023).
 Label delay: a review of the claim, days (assumed).
 """
 

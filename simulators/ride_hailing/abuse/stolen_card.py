@@ -3,9 +3,9 @@
 Signals: a card that another account uses, several cards on one account or phone, failed attempts, pickups all over
 town for a rider who lives in one place.
 Honest look-alikes: families with one card, rides booked for relatives, hotel desks, bank outages.
-Base rate: assumed. For scale, fraud was 0.028 % of the value of card payments in the euro area (ECB, Report on card
-fraud in 2020 and 2021, 2023); ride hailing is named as a loss by Uber's Form S-1 (2019, risk factors).
-Label delay: chargebacks, weeks; card networks allow 120 days for a dispute (Visa Core Rules, condition 10.4).
+Base rate: assumed. For scale, fraud was 0.028 % of the value of payments with cards of the Single Euro Payments Area in
+2021 (ECB, Report on card fraud in 2020 and 2021, 2023).
+Label delay: chargebacks, weeks (assumed); a bank has 120 days for a dispute (Visa Core Rules, condition 10.4).
 """
 
 from __future__ import annotations

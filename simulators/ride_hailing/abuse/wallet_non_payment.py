@@ -2,7 +2,7 @@
 
 Signals: charges tried again and again, over days, while the rider keeps riding.
 Honest look-alikes: bank outages, a wallet topped up late.
-Base rate: assumed. Payments attempted with insufficient funds are named by Uber's Form S-1 (2019, risk factors).
+Base rate: assumed.
 Label delay: the debt is written off after a week or more (assumed).
 """
 

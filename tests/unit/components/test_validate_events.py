@@ -113,7 +113,9 @@ def test_an_unknown_event_type_is_named(events: pa.Table) -> None:
 def test_an_error_names_nobody(events: pa.Table) -> None:
     ids = events.column("rider_id").to_pylist()
     ids[3] = "+98 912 000 0000"
-    with pytest.raises(InvalidDataset, match=r"column 'rider_id' breaks .* first in row 3$") as caught:
+    with pytest.raises(
+        InvalidDataset, match=r"column 'rider_id' breaks the rule `must be a pseudonym` .* first in row 3$"
+    ) as caught:
         check_schema(with_column(events, "rider_id", pa.array(ids)))
     assert "912" not in str(caught.value)
 

@@ -27,7 +27,7 @@ def record(url: str, view: str, newest_s: int, finished_s: int, rows: int) -> No
 
 def test_the_page_has_the_age_of_the_newest_row_and_the_last_success(redis_url: str) -> None:
     registry = CollectorRegistry()
-    registry.register(FreshnessCollector(redis.Redis.from_url(redis_url), clock=lambda: 5000.5))
+    registry.register(FreshnessCollector(lambda: redis.Redis.from_url(redis_url), clock=lambda: 5000.5))
     assert page(registry) == {"fraud_feature_freshness_up": 1.0}
     record(redis_url, "rider_profile", newest_s=3000, finished_s=4000, rows=7)
     record(redis_url, "city_profile", newest_s=3500, finished_s=4100, rows=0)
@@ -45,10 +45,16 @@ def test_the_page_has_the_age_of_the_newest_row_and_the_last_success(redis_url: 
 def test_an_unreachable_redis_costs_these_metrics_and_not_the_page(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     port = free_port()
-    export_freshness(f"redis://127.0.0.1:{port}", registry)
+    export_freshness(f"redis://127.0.0.1:{port}", registry=registry)
     assert page(registry) == {"fraud_feature_freshness_up": 0.0}
     with RedisServer(tmp_path, port):
         assert page(registry) == {"fraud_feature_freshness_up": 1.0}
+
+
+def test_a_cluster_that_is_not_there_yet_costs_these_metrics_and_not_the_page() -> None:
+    registry = CollectorRegistry()
+    export_freshness(f"redis://127.0.0.1:{free_port()}", "redis_cluster", registry)
+    assert page(registry) == {"fraud_feature_freshness_up": 0.0}
 
 
 def test_facts_that_cannot_be_read_count_as_lost(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:

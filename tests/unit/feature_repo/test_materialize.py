@@ -14,20 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import redis
 from feast import FeatureStore
 
 from feature_repo.batch_features import write_profiles
 from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
 from feature_repo.event_log import log_days, read_log
-from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, read_facts
+from feature_repo.feast_format import decode_value, hash_field, redis_key
+from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
 from feature_repo.materialize import ViewRun, batch_views, materialize
 from feature_repo.pseudonyms import ENTITY_KINDS
-from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings
+from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings, RedisType
 from simulators.local_services import RedisServer
 from tests.conftest import ROOT
+from tests.redis_servers import redis_cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # by Feast itself
 Store = dict[bytes, dict[bytes, bytes]]
@@ -37,13 +38,13 @@ LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 class Shop:
     """A feature store over the small log, whose files can be published up to a day."""
 
-    def __init__(self, log: Path, redis_url: str, folder: Path) -> None:
+    def __init__(self, log: Path, redis_url: str, folder: Path, redis_type: RedisType = "redis") -> None:
         self.events = read_log(log)
         self.days = [midnight(day) for day in log_days(log)]
         self.settings = FeatureSettings(
-            redis_url=redis_url, registry=folder / "registry.db", offline=folder / "offline"
+            redis_url=redis_url, redis_type=redis_type, registry=folder / "registry.db", offline=folder / "offline"
         )
-        self.redis = redis.Redis.from_url(redis_url)
+        self.redis = ledger_client(redis_url, redis_type, 30)
 
     def publish(self, day: int, without: pa.Array | None = None) -> datetime:
         """Writes the files as of the end of the log's day `day`, without some events; returns that midnight."""
@@ -54,14 +55,19 @@ class Shop:
         write_profiles(self.events.filter(keep), self.settings.offline)
         return until
 
-    def publish_embeddings(self, version: str, at: datetime) -> None:
+    def publish_embeddings(self, version: str, at: datetime, left: str = "") -> None:
         for kind in ENTITY_KINDS:
             ids = pc.unique(self.events.column(f"{kind}_id").drop_null())
             vectors = np.random.default_rng(int(at.timestamp())).normal(size=(len(ids), EMBEDDING_DIM))
             target = self.settings.offline / "embeddings" / version / f"{kind}.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             stamps = pa.array([at] * len(ids), pa.timestamp("us", "UTC"))
-            columns = {f"{kind}_id": ids, "embedding": list(vectors.astype(np.float32)), "event_timestamp": stamps}
+            embeddings = [None if i == left else v for i, v in zip(ids.to_pylist(), vectors.tolist(), strict=True)]
+            columns = {
+                f"{kind}_id": ids,
+                "embedding": pa.array(embeddings, pa.list_(pa.float32())),
+                "event_timestamp": stamps,
+            }
             pq.write_table(pa.table(columns), target)
 
     def run(self, until: datetime, **choices: Any) -> dict[str, ViewRun]:
@@ -159,6 +165,19 @@ def test_rows_lost_beside_the_ledger_are_noticed(shop: Shop) -> None:
     assert shop.entities() == whole
 
 
+def test_a_shard_that_comes_back_empty_is_filled_again(small_log: Path, tmp_path: Path) -> None:
+    """The ledger lies on another shard, and says that all is well."""
+    with redis_cluster(tmp_path / "cluster") as nodes:
+        shop = Shop(small_log, f"redis://127.0.0.1:{nodes[0].port}", tmp_path, "redis_cluster")
+        until = shop.publish(8)
+        shop.run(until)
+        whole = shop.entities()
+        assert sum(node.client.dbsize() > 100 for node in nodes) == 3
+        next(node for node in nodes if not node.client.keys(f"{FACTS_KEY}*")).client.flushall()
+        assert shop.run(until)["rider_profile"].why == "all, since the store lost rows"
+        assert shop.entities() == whole
+
+
 def test_only_the_views_of_a_new_embedding_version_are_filled(shop: Shop) -> None:
     until = shop.publish(8)
     shop.publish_embeddings("aaaaaaaaaaaa", until)
@@ -176,6 +195,19 @@ def test_new_embeddings_of_a_version_replace_the_old(shop: Shop) -> None:
     shop.publish_embeddings("aaaaaaaaaaaa", until)
     run = shop.run(until)
     assert run["rider_embedding_aaaaaaaaaaaa"].newest == until
+    assert shop.entities() == shop.filled_by_feast(until)
+
+
+def test_an_entity_that_left_the_network_s_window_has_no_embedding_any_more(shop: Shop) -> None:
+    until, rider = shop.publish(8), shop.events.column("rider_id")[0].as_py()
+    view, found = "rider_embedding_aaaaaaaaaaaa", []
+    for day, left in ((1, ""), (0, rider)):
+        shop.publish_embeddings("aaaaaaaaaaaa", until - timedelta(days=day), left)
+        shop.run(until)
+        stored = shop.redis.hget(redis_key("fraud", {"rider_id": rider}), hash_field(view, "embedding"))
+        found.append(decode_value(stored))
+    assert len(found[0]) == EMBEDDING_DIM
+    assert found[1] is None
     assert shop.entities() == shop.filled_by_feast(until)
 
 
@@ -208,7 +240,7 @@ def test_progress_is_told_by_view_and_rows(shop: Shop) -> None:
     runs = shop.run(until, progress=lambda *step: told.append(step), batch_rows=100)
     riders = [(done, total) for view, done, total in told if view == "rider_profile"]
     rows = runs["rider_profile"].rows
-    assert riders == [(min(n, rows), rows) for n in range(100, rows + 100, 100)]
+    assert riders == [(min(n, rows), rows) for n in range(0, rows + 100, 100)]
     assert {view for view, _, _ in told} == {view for view, run in runs.items() if run.rows}
 
 
@@ -222,7 +254,7 @@ url, folder, until, last = sys.argv[1:]
 batches = 0
 def count(view, done, total):
     global batches
-    batches += 1
+    batches += done > 0
     if batches == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
 settings = FeatureSettings(redis_url=url, registry=Path(folder) / "registry.db", offline=Path(folder) / "offline")
@@ -270,6 +302,7 @@ def test_an_earlier_run_stops_when_another_begins(shop: Shop) -> None:
 
     with pytest.raises(RunSuperseded, match="another run began"):
         shop.run(until, progress=begin_another, batch_rows=100)
+    assert len(shop.entities()) == 100
     assert read_facts(shop.redis) == {}
 
 
@@ -291,6 +324,7 @@ def test_a_redis_that_loses_its_data_meanwhile_is_not_taken_for_filled(shop: Sho
 
     with pytest.raises(RunSuperseded, match="lost its data"):
         shop.run(until, progress=lose, batch_rows=20)
+    assert len(shop.entities()) == 20
     shop.run(until)
     assert shop.entities() == shop.filled_by_feast(until)
 

@@ -1,141 +1,140 @@
-"""Online equals offline: what the worker writes and the reader reads, against Feast's point-in-time join."""
+"""Online equals offline, on a small company's last days; `make check-parity` does the same for a busy week."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import redis
 import redis.asyncio as aioredis
 
-from feature_repo.datasets import snapshot
 from feature_repo.event_batch import EventBatch
-from feature_repo.event_log import log_days, read_log
-from feature_repo.event_schemas import SCORED_EVENT_TYPES
-from feature_repo.feature_names import ACTIVITY_FEATURES
-from feature_repo.graph_features import neighbour_history
-from feature_repo.historical import training_frame
-from feature_repo.online_reader import OnlineReader
-from feature_repo.streaming.publisher import SEQUENCE_KEY, owners
+from feature_repo.event_log import read_log
+from feature_repo.settings import FEAST_PROJECT
+from feature_repo.streaming.keys import PARTITIONS, checkpoint_key, partition_stream
+from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.rebuild import rebuild
 from feature_repo.streaming.worker import Worker
+from inference_services.bundle import Bundle
+from simulators.local_services import RedisServer
+from simulators.ride_hailing import WorldSettings, read_events
+from simulators.ride_hailing import days as days_of
+from tests.parity.comparison import Compared, Offline, compare, compare_embeddings
+from tests.parity.network import untrained_bundle
+from tests.parity.rebuilt import differing_keys
+from tests.parity.skews import SKEWS, Skew, offline_with
+from tests.parity.week import KEY, Week, live_through
 
-LIVE_EVENTS = 600
+WORLD = WorldSettings(days=7, events_per_day=500, riders=400, drivers=50, late_share=0.03)
+LIVE_DAYS = 2
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A week, its Redis, its world's labels and its graph model."""
+
+    week: Week
+    redis_url: str
+    labels: Path
+    bundle: Bundle
+
+
+def live(home: Path, redis_url: str, **choices: object) -> Week:
+    return live_through(WORLD, LIVE_DAYS, home, redis_url, lambda _: lambda _done, _total: None, **choices)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def frame(small_world: Path, small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    tmp = tmp_path_factory.mktemp("frame")
-    last = log_days(small_log)[-1] + pd.Timedelta(days=1).to_pytimedelta()
-    dataset = snapshot(small_log, small_world / "labels", tmp / "datasets", last)
-    return training_frame(dataset.path, tmp / "work")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    folder = tmp_path_factory.mktemp("lived")
+    bundle = untrained_bundle(folder / "bundle")
+    with RedisServer(folder / "redis") as server:
+        week = live(folder / "home", server.url, bundle=bundle)
+        yield Lived(week, server.url, folder / "home" / "world" / "labels", bundle)
 
 
-def entries(table: pa.Table) -> dict[int, list[dict[bytes, bytes]]]:
-    """The stream entries of a log's events, by partition."""
-    by_partition: dict[int, list[dict[bytes, bytes]]] = {}
-    numbers = table.column("stream_seq").to_pylist()
-    for event, number in zip(EventBatch.from_arrow(table).rows(), numbers, strict=True):
-        body = orjson.dumps({"event": event, "ingested_at": event["event_timestamp"]})
-        for kind, partition in owners(event):
-            by_partition.setdefault(partition, []).append(
-                {b"kind": kind.encode(), b"event": body, b"stream_seq": b"%d" % number}
-            )
-    return by_partition
+@pytest.fixture(scope="module")
+def offline(lived: Lived, tmp_path_factory: pytest.TempPathFactory) -> Offline:
+    return Offline.of(lived.week.dataset, tmp_path_factory.mktemp("offline"))
 
 
-async def replay(log: pa.Table, redis_url: str) -> tuple[pd.DataFrame, list[np.ndarray], list[np.ndarray]]:
-    """Warms Redis with the log's first events, then reads each later scored event before applying it."""
-    client = aioredis.Redis.from_url(redis_url)
-    reader = OnlineReader(redis_url, timeout_s=5)
-    worker = Worker(client, None)
-
-    async def apply(part: pa.Table) -> None:
-        for partition, records in entries(part).items():
-            await worker.apply(partition, records)
-
-    rows, interactions, counts = [], [], []
-    warm = len(log) - LIVE_EVENTS
-    await apply(log.slice(0, warm))
-    for i in range(warm, len(log)):
-        one = log.slice(i, 1)
-        batch = EventBatch.from_arrow(one)
-        if batch["event_type"][0] in SCORED_EVENT_TYPES:
-            read = await reader.read(batch)
-            assert read.available
-            row = {name: values[0] for name, values in read.features.items()}
-            rows.append({"event_id": batch["event_id"][0], **row})
-            interactions.append(read.interactions[0])
-            counts.append(read.interaction_counts[0])
-        await apply(one)
-    await reader.close()
-    await client.aclose()
-    return pd.DataFrame(rows), interactions, counts
+def differing(found: list[Compared]) -> dict[str, Compared]:
+    return {one.name: one for one in found if one.wrong}
 
 
-def test_every_online_feature_equals_its_offline_value(small_log: Path, frame: pd.DataFrame, redis_url: str) -> None:
-    log = read_log(small_log)
-    online, interactions, counts = asyncio.run(replay(log, redis_url))
-    offline = frame.set_index("event_id").loc[online["event_id"]]
-    assert len(online) > 400
-    for name in ACTIVITY_FEATURES:
-        np.testing.assert_allclose(online[name], offline[name], rtol=0, atol=1e-9, err_msg=name)
-    history, history_counts = neighbour_history(EventBatch.from_arrow(log))
-    position = {e: i for i, e in enumerate(log.column("event_id").to_pylist())}
-    for event_id, mine, n in zip(online["event_id"], interactions, counts, strict=True):
-        np.testing.assert_array_equal(mine, history[position[event_id]])
-        np.testing.assert_array_equal(n, history_counts[position[event_id]])
+def test_the_live_days_are_as_untidy_as_a_real_companys(lived: Lived) -> None:
+    log = read_log(lived.week.log)
+    arrived, happened = (log[name].cast("int64").to_numpy() for name in ("ingested_at", "event_timestamp"))
+    assert len(lived.week.online) > 600
+    assert lived.week.late > 20
+    assert lived.week.repeated > 3
+    assert (happened > arrived).sum() > 3
+    assert (np.diff(arrived) < 0).sum() > 3
+    assert log["event_id"].to_pylist() == list(dict.fromkeys(log["event_id"].to_pylist()))
 
 
-def test_a_redelivered_record_is_applied_once(small_log: Path, redis_url: str) -> None:
-    log = read_log(small_log).slice(0, 300)
+def test_serving_knew_what_training_is_given(lived: Lived, offline: Offline) -> None:
+    found = compare(lived.week.online, offline)
+    assert differing(found) == {}
+    assert sum(one.values for one in found) > 100 * len(lived.week.online)
+    assert offline.frame.loc[lived.week.online.events["event_id"], "rider_tenure_days"].gt(0).mean() > 0.5
 
-    async def run(times: int) -> dict[bytes, dict[bytes, bytes]]:
+
+def test_serving_had_the_embeddings_that_training_uses(lived: Lived, offline: Offline) -> None:
+    day = int(offline.log.arrival_day.max())
+    embedding, known = compare_embeddings(lived.week.online, offline, lived.bundle, day, lived.redis_url)
+    assert (embedding.wrong, known.wrong) == (0, 0)
+    assert known.values > 1000
+    yesterday = compare_embeddings(lived.week.online, offline, lived.bundle, day - 1, lived.redis_url)
+    assert all(one.wrong for one in yesterday)
+
+
+@pytest.mark.parametrize("skew", SKEWS, ids=lambda skew: skew.name)
+def test_a_deliberate_skew_is_found(lived: Lived, skew: Skew, tmp_path: Path) -> None:
+    found = differing(compare(lived.week.online, offline_with(skew, lived.week.log, lived.labels, tmp_path)))
+    assert skew.shows_in in found
+
+
+def test_runs_of_strangers_read_what_one_event_at_a_time_reads(lived: Lived, tmp_path: Path, redis_url: str) -> None:
+    alone = live(tmp_path / "home", redis_url, longest_run=1).online
+    together = lived.week.online
+    assert alone.events["event_id"].tolist() == together.events["event_id"].tolist()
+    for name, values in together.read.features.items():
+        np.testing.assert_array_equal(alone.read.features[name], values, err_msg=name)
+    np.testing.assert_array_equal(alone.read.interactions, together.read.interactions)
+    np.testing.assert_array_equal(alone.read.sequence, together.read.sequence)
+
+
+def test_a_rebuild_restores_what_the_worker_wrote(lived: Lived, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client, redis.Redis.from_url(lived.redis_url) as worked:
+        assert rebuild(lived.week.log, client, FEAST_PROJECT) == read_log(lived.week.log)["stream_seq"][-1].as_py()
+        compared, different = differing_keys(worked, client)
+        assert compared > 1000
+        assert different == []
+        key = next(iter(client.scan_iter("*rider_id*", 10)))
+        client.hset(key, next(iter(client.hgetall(key))), b"spoilt")
+        assert differing_keys(worked, client)[1] == [key]
+
+
+def test_a_redelivered_record_is_applied_once(lived: Lived, redis_url: str) -> None:
+    world = lived.labels.parent
+    table = read_events(world, days_of(world)[0]).slice(0, 300)
+
+    async def run() -> list[dict[bytes, dict[bytes, bytes]]]:
         client = aioredis.Redis.from_url(redis_url)
-        await client.flushall()
-        worker = Worker(client, None)
-        for _ in range(times):
-            for partition, records in entries(log).items():
-                await worker.apply(partition, records)
-        state = {key: await client.hgetall(key) for key in sorted(await client.keys("*"))}
+        worker, states = Worker(client, None), []
+        await Publisher(client, KEY).publish(EventBatch.from_arrow(table), table["sent_at"].cast("int64").to_numpy())
+        for _ in range(2):
+            await client.delete(*(checkpoint_key(partition_stream(p)) for p in range(PARTITIONS)))
+            await worker.drain()
+            states.append({key: await client.hgetall(key) async for key in client.scan_iter("*_id*")})
+        await worker.close()
         await client.aclose()
-        return state
+        return states
 
-    once, twice = asyncio.run(run(1)), asyncio.run(run(2))
+    once, twice = asyncio.run(run())
     assert len(once) > 100
     assert once == twice
-
-
-def test_a_rebuild_restores_what_the_worker_wrote(small_log: Path, redis_url: str) -> None:
-    log = read_log(small_log)
-
-    async def live() -> dict[bytes, dict[bytes, bytes]]:
-        client = aioredis.Redis.from_url(redis_url)
-        worker = Worker(client, None)
-        for start in range(0, len(log), 500):
-            for partition, records in entries(log.slice(start, 500)).items():
-                await worker.apply(partition, records)
-        state = {key: await client.hgetall(key) for key in await client.keys("*")}
-        await client.flushall()
-        await client.aclose()
-        return state
-
-    written = asyncio.run(live())
-    with redis.Redis.from_url(redis_url) as client:
-        assert rebuild(small_log, client, "fraud") == log.column("stream_seq")[-1].as_py()
-        restored = {key: client.hgetall(key) for key in client.keys("*") if key != SEQUENCE_KEY.encode()}
-    assert len(written) > 1000
-    assert restored == written
-
-
-def test_the_log_has_late_events(small_log: Path) -> None:
-    """Without late events the parity test would not test arrival order."""
-    log = read_log(small_log)
-    delay = pc.subtract(log.column("ingested_at").cast(pa.int64()), log.column("event_timestamp").cast(pa.int64()))
-    assert pc.max(delay).as_py() > 10 * 60 * 1_000_000

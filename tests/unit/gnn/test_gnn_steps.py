@@ -27,6 +27,7 @@ from components.train_gnn.component import train_gnn
 from components.train_gnn.entity_graph import EntityLog
 from components.train_gnn.logic import GnnSettings, train
 from components.write_embeddings.component import write_embeddings
+from components.write_embeddings.logic import write_embeddings as write_from_log
 from feature_repo.datasets import snapshot
 from feature_repo.definitions import definitions
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
@@ -62,7 +63,7 @@ def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
 def test_a_bundle_names_the_feature_service_of_its_content(bundle: Bundle, event_log: Path, tmp_path: Path) -> None:
     assert verify(bundle.folder, "fraud-gnn").sha256 == bundle.sha256
     as_of = "2026-01-10T00:00:00+00:00"
-    write_embeddings.python_func(str(event_log), str(tmp_path), as_of, dsl.Model(uri=str(bundle.folder)))
+    write_embeddings.python_func(str(event_log), as_of, [str(bundle.folder)], dsl.Dataset(uri=str(tmp_path)))
     services = [d for d in definitions(tmp_path) if isinstance(d, FeatureService)]
     (mine,) = (s for s in services if s.name == bundle.metadata["feature_service"])
     embeddings = {p.name for p in mine.feature_view_projections if "_embedding_" in p.name}
@@ -70,12 +71,27 @@ def test_a_bundle_names_the_feature_service_of_its_content(bundle: Bundle, event
 
 
 def test_the_embeddings_step_writes_one_row_for_each_entity(event_log: Path, bundle: Bundle, tmp_path: Path) -> None:
-    as_of = "2026-01-10T00:00:00+00:00"
-    counts = write_embeddings.python_func(str(event_log), str(tmp_path), as_of, dsl.Model(uri=str(bundle.folder)))
+    as_of, features = "2026-01-10T00:00:00+00:00", dsl.Dataset(uri=str(tmp_path))
+    write_embeddings.python_func(str(event_log), as_of, [str(bundle.folder)], features)
     table = pq.read_table(tmp_path / "embeddings" / bundle.sha12 / "rider.parquet")
+    counts = features.metadata[bundle.folder.name]
     assert table.num_rows == counts["rider"] == len(set(table["rider_id"].to_pylist()))
     assert {len(v) for v in table["embedding"].to_pylist()} == {bundle.metadata["embedding_dim"]} == {EMBEDDING_DIM}
     assert set(table["event_timestamp"].to_pylist()) == {datetime(2026, 1, 10, tzinfo=UTC)}
+
+
+def test_an_entity_that_left_the_window_is_written_as_empty_for_a_week(
+    event_log: Path, events: pa.Table, bundle: Bundle, tmp_path: Path
+) -> None:
+    acted = events.select(["rider_id", "event_timestamp"]).to_pandas().groupby("rider_id")["event_timestamp"].max()
+    for days in (29, 36, 50):
+        as_of = acted.max() + pd.Timedelta(days=days)
+        write_from_log(bundle.folder, event_log, as_of.to_pydatetime(), tmp_path)
+        table = pq.read_table(tmp_path / "embeddings" / bundle.sha12 / "rider.parquet").to_pylist()
+        empty = {row["rider_id"] for row in table if row["embedding"] is None}
+        window, week = as_of - pd.Timedelta(days=30), as_of - pd.Timedelta(days=37)
+        assert empty == set(acted[(acted >= week) & (acted < window)].index)
+        assert {row["rider_id"] for row in table} - empty == set(acted[acted >= window].index)
 
 
 @pytest.mark.parametrize("step", [train_gnn, write_embeddings])

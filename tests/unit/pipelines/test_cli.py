@@ -69,7 +69,20 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         ["simulate", "--home", "{empty}/x", "--scenario", "theft"],
         "no scenario 'theft': there are",
     ),
+    "an unknown world": (["simulate", "--home", "{empty}/x", "--world", "world-v0"], "there is world-v1"),
+    "a frozen world of another size": (
+        ["simulate", "--home", "{empty}/x", "--world", "world-v1", "--days", "3"],
+        "--world fixes all but the seed",
+    ),
     "two sizes": (["simulate", "--home", "{empty}/x", "--events", "9000", "--days", "3"], "leave out --days"),
+    "no Redis to write to": (
+        ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"],
+        "Redis does not answer",
+    ),
+    "no cutoff": (
+        ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1", "--cutoff", "now"],
+        "--cutoff 'now' is not a date",
+    ),
     "no Redis": (["features", "rebuild", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"], "Redis"),
 }
 

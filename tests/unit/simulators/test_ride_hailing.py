@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import CATALOGUE, EVENT_TYPES, SCORED_EVENT_TYPES
@@ -199,6 +200,23 @@ def test_small_world_keeps_the_fraud_share_and_the_schemas(tmp_path: Path) -> No
     summary = simulate(WorldSettings(days=10, events_per_day=400, cities=("isfahan",)), tmp_path)
     assert 0.002 < summary.fraud_events / summary.events < 0.015
     assert all(validate(EventBatch.from_arrow(read_events(tmp_path, day))) == [] for day in days(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cities", ()),
+        ("cities", ("tehran", "tehran")),
+        ("first_day", date(9999, 12, 25)),
+        ("days", 0),
+        ("events_per_day", -1),
+        ("fraud_share", float("nan")),
+        ("seed", -1),
+    ],
+)
+def test_an_impossible_setting_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=f"(?m)^{field}$"):
+        WorldSettings.model_validate({field: value})
 
 
 def test_progress_reports_each_day(tmp_path: Path) -> None:

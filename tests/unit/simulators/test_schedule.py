@@ -113,10 +113,10 @@ def test_a_world_without_changes_has_neutral_answers() -> None:
 
 
 def test_changes_of_one_typology_multiply_and_end() -> None:
-    shifts = [LabelShift(day=2, until=6, typology="off_platform", factor=f) for f in (2.0, 0.5, 3.0)]
-    schedule = Schedule(WorldSettings(changes=(*shifts, ConceptDrift(day=4, typology="off_platform"))))
-    assert [schedule.rate("off_platform", day) for day in (1, 2, 5, 6)] == [1.0, 3.0, 3.0, 1.0]
-    assert [schedule.behaviour("off_platform", day) for day in (3, 4)] == [0, 1]
+    shifts = [LabelShift(day=2, until=6, typology="account_rental", factor=f) for f in (2.0, 0.5, 3.0)]
+    schedule = Schedule(WorldSettings(changes=(*shifts, ConceptDrift(day=4, typology="account_rental"))))
+    assert [schedule.rate("account_rental", day) for day in (1, 2, 5, 6)] == [1.0, 3.0, 3.0, 1.0]
+    assert [schedule.behaviour("account_rental", day) for day in (3, 4)] == [0, 1]
     assert schedule.rate("collusion", 3) == 1.0
 
 
@@ -128,6 +128,7 @@ def test_changes_of_one_typology_multiply_and_end() -> None:
         ({"kind": "holiday", "day": -1, "until": 5}, r"day"),
         ({"kind": "holiday", "day": 3, "until": 400}, r"changes\[0\]\.until"),
         ({"kind": "concept_drift", "day": 46, "typology": "collusion"}, r"changes\[0\]\.day"),
+        ({"kind": "concept_drift", "day": 3, "typology": "refund_abuse"}, r"typology"),
         ({"kind": "new_typology", "day": 3, "typology": "arson"}, r"changes\[0\]\.typology"),
         ({"kind": "jamming", "day": 3, "until": 4, "city": "paris"}, r"changes\[0\]\.city"),
         ({"kind": "flood", "day": 3}, r"kind"),

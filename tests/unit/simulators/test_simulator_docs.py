@@ -25,6 +25,6 @@ def test_numbers_written_as_words_are_right() -> None:
 
 def test_named_targets_exist() -> None:
     targets = (ROOT / "Makefile").read_text()
-    for target in ("check-simulator", "bench-simulator"):
+    for target in ("check-simulator", "check-world", "bench-simulator"):
         assert f"`make {target}`" in PAGE.read_text("utf-8")
         assert f"\n{target}: " in targets

@@ -1,0 +1,1 @@
+"""The step that publishes batch features and brings the online store up to date with them."""

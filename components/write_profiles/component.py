@@ -1,0 +1,20 @@
+"""KFP step: computes the batch features of every entity and city, as far as they are published at a cutoff."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+def write_profiles(events_path: str, cutoff: str, features: dsl.Output[dsl.Dataset]) -> None:
+    """Computes the profiles and the city norms.
+
+    Args:
+        events_path: event log, a folder of day=*/*.parquet.
+        cutoff: ISO 8601 instant with its offset, for example 2026-02-17T00:00:00+00:00.
+        features: folder of `<view>.parquet`, laid out as Feast's offline files are.
+    """
+    from datetime import datetime
+    from pathlib import Path
+
+    from components.write_profiles.logic import write_profiles as write
+
+    features.metadata["events"] = write(Path(events_path), datetime.fromisoformat(cutoff), Path(features.path))
