@@ -111,11 +111,12 @@ class Cluster:
         for position, reply in enumerate(replies):
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(("MOVED ", "ASK ")):
                 host, _, port = str(reply).split()[2].rpartition(":")
-                moved.setdefault(self._server(host, int(port)), []).append(position)
+                moved.setdefault(self._server(host or self._seed.host, int(port)), []).append(position)
         if not moved:
             return
         self._owners = []
         for server, share in moved.items():
+            # ASKING is for a slot on its way; where it has arrived, the word changes nothing.
             pairs = chain.from_iterable((_ASKING, commands[position]) for position in share)
             answers = await server.ask(list(pairs))
             for position, answer in zip(share, answers[1::2], strict=True):
