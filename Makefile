@@ -87,7 +87,7 @@ notebooks: env ## write the text notebooks as .ipynb, with their outputs
 lock: env ## recompile requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra dev --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
-	$(BIN)/pip-compile $(LOCK) --output-file requirements/scale.txt requirements/scale.in
+	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/scale.txt requirements/scale.in
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/bench.txt requirements/bench.in
 	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
 LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host

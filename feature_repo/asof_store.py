@@ -104,7 +104,7 @@ def asof_join(rows: pd.DataFrame, timestamp: str, sources: Sequence[Source]) -> 
     columns = dict(zip(table.column_names, table.columns, strict=True)) | {timestamp: instants}
     positions = pa.array(range(len(table)), pa.int64())
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         for source in sources:
             keys = {key: columns[key] for key in source.keys}
             connection.register("entity", pa.table({_POSITION: positions, _AS_OF: instants, **keys}))

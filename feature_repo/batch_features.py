@@ -44,7 +44,9 @@ def write_profiles(events: pa.Table, out: Path) -> None:
 @contextmanager
 def _log_database(events: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        connection.execute(
+            "SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET preserve_insertion_order = false"
+        )
         connection.register("log_rows", events)
         connection.execute(f"CREATE TABLE log AS {_LOG_QUERY}")
         yield connection

@@ -162,10 +162,12 @@ def field_problem(name: str, value: Any) -> str | None:
     if value is None:
         return None
     wrong_bool = isinstance(value, bool) and spec.json_type != "boolean"
-    if wrong_bool or not isinstance(value, _PYTHON_TYPES[spec.json_type]):
+    # JSON has one kind of number: 5.0 is an integer there.
+    whole = spec.json_type == "integer" and isinstance(value, float) and value.is_integer()
+    if wrong_bool or not (whole or isinstance(value, _PYTHON_TYPES[spec.json_type])):
         # Reasons are logged and kept, and a raw id must not be.
         said = "" if name.endswith("_id") else f", not {value!r:.80}"
         return f"must be a JSON {spec.json_type}{said}"
-    if isinstance(value, int) and spec.json_type == "integer" and not -(2**63) <= value < 2**63:
+    if spec.json_type == "integer" and not -(2**63) <= value < 2**63:
         return "does not fit a 64-bit integer"
     return None

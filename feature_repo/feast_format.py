@@ -9,7 +9,7 @@ length-prefixed, and the project; a hash field is the little-endian murmur3 of `
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 
 import mmh3
@@ -40,6 +40,14 @@ class EntityKeys:
     def key(self, values: Sequence[str]) -> bytes:
         """The key of one entity."""
         return b"".join([self._head, *(_text(values[i].encode()) for i in self._order), self._project])
+
+    def keys(self, entities: Iterable[Sequence[str]]) -> list[bytes]:
+        """The keys of many entities."""
+        if len(self._order) > 1:
+            return [self.key(values) for values in entities]
+        head, project = self._head, self._project
+        texts = [text.encode() for (text,) in entities]
+        return [b"".join((head, _text_head(len(text)), text, project)) for text in texts]
 
 
 def _text(text: bytes) -> bytes:

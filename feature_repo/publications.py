@@ -79,7 +79,7 @@ class PublishedFile:
         stamp = f"epoch_us({_quoted(self.timestamp)})"
         try:
             with duckdb.connect() as connection:
-                connection.execute("SET TimeZone = 'UTC'")
+                connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
                 connection.execute(
                     f"CREATE VIEW published AS SELECT *, {stamp} AS usable_us FROM read_parquet('{quoted}')"  # noqa: S608
                     f" WHERE {stamp} <= {int(until_us)}"

@@ -43,14 +43,16 @@ class TileTable:
     """The T tiles of all blobs, one after the other, and before them an empty one.
 
     Attributes:
-        rows: key, latest event and measures of each, shape [1 + T, WIDTH].
         keys: position of the blob, from 1, << KEY_BITS | key, ascending, without the empty tile, shape [T].
+        latest: latest event of each, shape [1 + T].
+        sums: running sums of the columns, shape [1 + T, WIDTH]; measures from the third on, the others mean nothing.
         ends: where the sketch of each ends in `hashes`, shape [1 + T].
         hashes: all sketches.
     """
 
-    rows: Ints
     keys: Ints
+    latest: Ints
+    sums: Ints
     ends: Ints
     hashes: NDArray[np.uint64]
 
@@ -108,7 +110,10 @@ class TileTable:
             or (np.diff(ends[last]) != n_hashes[1:]).any()
         ):
             raise CorruptValue
-        return cls(rows, keys[1:], ends, np.frombuffer(hashes, "<u8"))
+        latest = rows[:, 1].copy()
+        # In place: for a table that is larger than the allocator keeps at hand, new pages cost more than the sums.
+        sums = np.cumsum(rows, axis=0, out=rows)
+        return cls(keys[1:], latest, sums, ends, np.frombuffer(hashes, "<u8"))
 
 
 def positions(tiles: Mapping[str, KindTiles]) -> Ints:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.distinct_pairs import distinct_pairs
 from feature_repo.errors import OnCorrupt
 from feature_repo.tile_table import MOST_BLOBS, WIDTH, Ints, KindTiles, TileTable, positions
 from feature_repo.tiles import ACTIVITY_KINDS, KEY_BITS, LONGEST_WINDOW_S, MICROSECONDS, SKETCH_K, WINDOWS
@@ -58,12 +59,12 @@ def _merge(table: TileTable, blob: Ints, as_of_us: Ints) -> NDArray[np.float64]:
     bounds = (newest[:, :, None] - _SPAN)[:, None] + (blob << KEY_BITS)[:, :, None, None]
     # How many tiles lie before each window, and up to its end: shape [n, kinds, windows, 2].
     found = np.searchsorted(table.keys, bounds.reshape(-1), side="right").reshape(bounds.shape)
-    sums = np.cumsum(table.rows, axis=0)[found]
+    sums = table.sums[found]
     values = (sums[..., 1, :] - sums[..., 0, :]).astype(np.float64)
     values[..., _DISTINCT] = _distinct(table, found.reshape(-1, 2)).reshape(found.shape[:-1])
     # A tile's events are later than those of the tiles before it, so the window's last tile has the latest.
     first, end = found[..., _LONGEST, 0], found[..., _LONGEST, 1]
-    age = np.maximum(as_of_us[:, None] - table.rows[end, 1], 0) / MICROSECONDS
+    age = np.maximum(as_of_us[:, None] - table.latest[end], 0) / MICROSECONDS
     values[..., _LONGEST, _AGE] = np.where(end > first, age, LONGEST_WINDOW_S)
     result: NDArray[np.float64] = values.reshape(len(as_of_us), -1).T[_COLUMNS]
     return result
@@ -76,16 +77,12 @@ def _distinct(table: TileTable, found: Ints) -> NDArray[np.float64]:
     until = np.cumsum(lengths)
     window = np.repeat(np.arange(len(found), dtype=np.uint16), lengths)
     hashes = table.hashes[np.arange(len(window)) + np.repeat(end - until, lengths)]
-    # By window, then hash: the stable sort of 16-bit numbers is a radix sort.
-    order = np.argsort(hashes)
-    hashes = hashes[order[np.argsort(window[order], kind="stable")]]
-    new = np.ones(len(window), np.bool_)
-    new[1:] = (hashes[1:] != hashes[:-1]) | (window[1:] != window[:-1])
+    order, new = distinct_pairs(window, hashes)
     counts = np.bincount(window[new], minlength=len(found))
     result = counts.astype(np.float64)
     large = np.flatnonzero(counts >= SKETCH_K)
     if len(large):
-        kth = hashes[new][(np.cumsum(counts) - counts)[large] + SKETCH_K - 1]
+        kth = hashes[order[new]][(np.cumsum(counts) - counts)[large] + SKETCH_K - 1]
         result[large] = (SKETCH_K - 1) / (kth / 2.0**64)
     return result
 

@@ -85,18 +85,16 @@ def assemble(plan: ReadPlan, batch: EventBatch, replies: Sequence[Reply], on_cor
 
 def _sequences(stored: Mapping[str, Messages], rows: Mapping[str, Sequence[int]], on_corrupt: OnCorrupt) -> Ints:
     """The highest number among each event's entities, shape [n]."""
-    numbers = {kind: [_number(text, on_corrupt) for text in (*stored[kind], None)] for kind in stored}
-    of_events = zip(*([numbers[kind][row] for row in rows[kind]] for kind in stored), strict=True)
-    return np.array([max(found) for found in of_events], np.int64)
-
-
-def _number(text: bytes | None, on_corrupt: OnCorrupt) -> int:
-    if text is None:
-        return 0
-    if len(text) > _MOST_DIGITS or not text.isdigit():
-        on_corrupt("sequence", "it is no number")
-        return 0
-    return int(text)
+    of_events = []
+    for kind, texts in stored.items():
+        sound = [text is None or (text.isdigit() and len(text) <= _MOST_DIGITS) for text in texts]
+        for _ in range(sound.count(False)):
+            on_corrupt("sequence", "it is no number")
+        numbers = [int(text) if ok and text else 0 for text, ok in zip(texts, sound, strict=True)]
+        numbers.append(0)  # of the row -1, which is nobody
+        of_events.append([numbers[row] for row in rows[kind]])
+    sequences: Ints = np.array(of_events, np.int64).max(axis=0)
+    return sequences
 
 
 def _entities(plan: ReadPlan) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 
 from feature_repo.online.connection import Command, Reply
@@ -24,6 +24,11 @@ class HashFields:
     def command(self, key: bytes) -> Command:
         """Reads the fields of one hash."""
         return _head(b"HMGET", self._size, len(key)), key, self._tail
+
+    def commands(self, keys: Iterable[bytes]) -> list[Command]:
+        """Reads the fields of many hashes."""
+        size, tail = self._size, self._tail
+        return [(_head(b"HMGET", size, len(key)), key, tail) for key in keys]
 
     def write(self, key: bytes, values: Sequence[bytes]) -> Command:
         """Writes all fields of one hash at once."""

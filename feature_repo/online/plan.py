@@ -46,9 +46,8 @@ class ReadPlan:
             places: dict[tuple[str, ...], int] = {}
             entities = zip(*(ids[name] for name in names), strict=True)
             rows[kind] = [-1 if None in entity else places.setdefault(entity, len(places)) for entity in entities]
-            keys, fields = entity_keys(project, names), _FIELDS[kind]
             spans[kind] = slice(len(commands), len(commands) + len(places))
-            commands += [fields.command(keys.key(entity)) for entity in places]
+            commands += _FIELDS[kind].commands(entity_keys(project, names).keys(places))
         return cls(commands, rows, spans)
 
     def columns(self, kind: str, replies: Sequence[Reply]) -> list[Sequence[bytes | None]]:

@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--days", type=int, default=38, help="days of the world")
     parser.add_argument("--live-days", type=int, default=7, help="the last of them, which are lived through")
-    parser.add_argument("--events-per-day", type=int, default=16_000)
+    parser.add_argument("--events-per-day", type=int, default=14_500)
     parser.add_argument("--least", type=int, default=LEAST_EVENTS, help="scored events that must have been compared")
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "reports" / "check-parity.json")
     given = parser.parse_args()

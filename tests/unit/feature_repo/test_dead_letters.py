@@ -40,6 +40,12 @@ async def client(redis_url: str) -> AsyncIterator[aioredis.Redis]:
     await connected.aclose()
 
 
+async def drain(client: aioredis.Redis) -> None:
+    worker = Worker(client, None)
+    await worker.drain()
+    await worker.close()
+
+
 def count(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
@@ -88,7 +94,7 @@ async def test_an_event_of_a_fast_clock_is_taken_once_its_time_has_come(
     assert len(await read_letters(client)) == 1
     assert (await replay_letters(client, publisher, letters, NOW_US + HOUR_US)).taken == 1
     assert await read_letters(client) == []
-    await Worker(client, None).drain()
+    await drain(client)
     assert await client.exists(state_key("fraud", "rider", (pseudonymiser("rider", "anna"),)))
 
 
@@ -109,7 +115,7 @@ async def test_records_of_a_damaged_entity_are_applied_once_it_is_mended(
     key = state_key("fraud", "rider", (pseudonymiser("rider", "anna"),))
     rows = [change(n) for n in range(1, 5)]
     await publisher.publish_rows(rows, NOW_US)
-    await Worker(client, None).drain()
+    await drain(client)
     sound = await client.hgetall(key)
     await client.flushall()
     await client.hset(key, mapping={state_fields("rider")[0]: b"0", state_fields("rider")[1]: b"\x0a\xff"})
@@ -123,6 +129,7 @@ async def test_records_of_a_damaged_entity_are_applied_once_it_is_mended(
     await client.delete(key)
     assert (await replay_letters(client, publisher, letters, NOW_US)).taken == 4
     await worker.drain()
+    await worker.close()
     mended = await client.hgetall(key)
     sequence = state_fields("rider")[0]
     assert {k: v for k, v in mended.items() if k != sequence} == {k: v for k, v in sound.items() if k != sequence}
@@ -163,5 +170,6 @@ async def test_lag_and_checkpoint_age_are_measured(client: aioredis.Redis, pseud
     assert all(0.2 <= lag < 60 for lag in lags)
     await worker.drain()
     assert count("fraud_feature_lag_seconds", partition="0") == 0
+    await worker.close()
     await asyncio.sleep(0.1)
     assert 0.1 <= count("fraud_worker_checkpoint_age_seconds", partition="0") < 60

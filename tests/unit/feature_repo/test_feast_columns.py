@@ -100,6 +100,15 @@ def test_an_integer_of_more_than_64_bits_is_cut_as_protobuf_cuts_it(message: byt
     assert int64_values([message, None], [0, 0], Reports()).tolist() == [theirs, 0]
 
 
+def test_what_is_as_long_as_a_list_is_no_list_for_that() -> None:
+    vector = Value(float_list_val=FloatList(val=[1.0] * 16)).SerializeToString()
+    imposter = Value(bytes_val=bytes(len(vector) - 2)).SerializeToString()
+    lists, known = float_lists([vector, imposter, None], 16, Reports())
+    assert len(imposter) == len(vector)
+    assert known.tolist() == [True, False, False]
+    assert lists.sum(axis=1).tolist() == [16.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 130, 16_383, 16_384, 2**21])
 def test_bytes_of_every_length_class_are_protobufs(size: int) -> None:
     message = Value(bytes_val=bytes(size)).SerializeToString()

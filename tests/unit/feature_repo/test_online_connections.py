@@ -130,10 +130,11 @@ async def delay(filled: str) -> AsyncIterator[tuple[Delay, str]]:
 
 
 async def test_reads_at_the_same_time_share_one_connection_and_get_their_own_answers(filled: str) -> None:
-    async with reading(filled) as reader:
-        reads = await asyncio.gather(*(reader.read(batch(n, (n * 7) % RIDERS)) for n in range(RIDERS)))
-        with redis.Redis.from_url(filled) as client:
-            readers = [c for c in client.client_list() if c["cmd"] == "hmget"]
+    with redis.Redis.from_url(filled) as client:
+        before = {c["id"] for c in client.client_list()}
+        async with reading(filled) as reader:
+            reads = await asyncio.gather(*(reader.read(batch(n, (n * 7) % RIDERS)) for n in range(RIDERS)))
+            readers = [c for c in client.client_list() if c["id"] not in before]
     assert [trips(read) for read in reads] == [[n, (n * 7) % RIDERS] for n in range(RIDERS)]
     assert len(readers) == 1
 
@@ -181,6 +182,17 @@ async def test_a_connection_that_stays_silent_is_replaced(
         front.open()
         reader._timeout_s = PATIENT_S
         assert trips(await reader.read(batch(2))) == [2]
+
+
+async def test_a_login_that_takes_longer_than_a_read_is_not_begun_again(delay: tuple[Delay, str]) -> None:
+    front, url = delay
+    async with reading(f"{url}/1", timeout_s=0.05) as reader:
+        for _ in range(4):
+            assert not (await reader.read(batch(1))).available
+        front.open()
+        reader._timeout_s = PATIENT_S
+        assert (await reader.read(batch(1))).available
+    assert front.connections == 1
 
 
 async def test_a_redis_that_hangs_gives_nothing_in_time_and_everything_when_it_goes_on(own_redis: RedisServer) -> None:
@@ -241,7 +253,10 @@ async def test_a_key_of_another_type_makes_its_entity_unknown(filled: str) -> No
     before = CORRUPT.labels("key")._value.get()
     async with reading(filled) as reader:
         assert trips(await reader.read(batch(2, 3, 4))) == [2, 0, 4]
-    assert CORRUPT.labels("key")._value.get() == before + 1
+        riders = np.array([3, 4], np.uint64)
+        _, known = await reader.embeddings("v", np.zeros(2, int), riders, np.ones(2, int), 4)
+    assert known.tolist() == [0.0, 0.0]
+    assert CORRUPT.labels("key")._value.get() == before + 2
 
 
 def grant(client: redis.Redis, *rules: str) -> str:

@@ -98,6 +98,7 @@ def test_a_deliberate_skew_is_found(lived: Lived, skew: Skew, tmp_path: Path) ->
     assert skew.shows_in in found
 
 
+@pytest.mark.slow
 def test_runs_of_strangers_read_what_one_event_at_a_time_reads(lived: Lived, tmp_path: Path, redis_url: str) -> None:
     alone = live(tmp_path / "home", redis_url, longest_run=1).online
     together = lived.week.online

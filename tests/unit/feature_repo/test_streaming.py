@@ -93,6 +93,12 @@ def sequence_of(fields: dict[bytes, bytes]) -> int:
     return int(fields[b"stream_seq"]) if record is None else int(read_records([record])[0]["stream_seq"][0])
 
 
+async def drain(client: aioredis.Redis) -> None:
+    worker = Worker(client, None)
+    await worker.drain()
+    await worker.close()
+
+
 async def letters(client: aioredis.Redis) -> list[dict[str, Any]]:
     return [orjson.loads(fields[b"letter"]) for _, fields in await client.xrange(DEAD_LETTERS)]
 
@@ -300,7 +306,7 @@ async def test_a_rebuild_refuses_a_store_in_use(
     redis_url: str, client: aioredis.Redis, pseudonymiser: Pseudonymiser, small_log: Path
 ) -> None:
     await publish(client, pseudonymiser, change(1))
-    await Worker(client, None).drain()
+    await drain(client)
     with redis.Redis.from_url(redis_url) as plain, pytest.raises(MissingData, match="Redis already holds"):
         rebuild(small_log, plain, "fraud")
     assert await changes_of(client, pseudonymiser) == 1
@@ -310,7 +316,7 @@ async def test_a_read_tells_the_last_event_that_it_saw(
     redis_url: str, client: aioredis.Redis, pseudonymiser: Pseudonymiser
 ) -> None:
     await publish(client, pseudonymiser, change(1), change(2), change(3, rider="rider-2"))
-    await Worker(client, None).drain()
+    await drain(client)
     last = int(await client.get(SEQUENCE_KEY))
     ids = [{"rider_id": pseudonymiser("rider", f"rider-{n}"), "device_id": "v1-" + "0" * 16} for n in (1, 2, 3)]
     reader = OnlineReader(redis_url, timeout_s=5)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from feature_repo import window_merge
@@ -104,13 +104,17 @@ def expected(entities: dict[str, list[list[Past] | None]], rows: dict[str, list[
     return np.array(events).T
 
 
-@settings(max_examples=150, deadline=None)
+# Whole batches take minutes to shrink.
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@settings(max_examples=150, deadline=None, phases=WITHOUT_SHRINKING)
 @given(batches())
 def test_windows_hold_exactly_the_events_in_them(given_batch: tuple) -> None:
     np.testing.assert_array_equal(merge(*given_batch), expected(*given_batch))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
 @given(batches())
 def test_a_batch_of_any_size_is_merged_in_parts(given_batch: tuple) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -155,3 +159,27 @@ def readable(kind: ActivityKind, given_blob: bytes) -> bool:
     except CorruptValue:
         return False
     return True
+
+
+SOUND = [Past(NOW_US - days * DAY_US, [1, 0, 0], days + 1) for days in range(4)]
+ROW = 8 * (2 + len(ACTIVITY_KINDS["device"].measures))
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a hash is missing": lambda b: b[:-8],
+    "a hash too many": lambda b: b + b[-8:],
+    "falling order": lambda b: b[:6] + b[6 + ROW : 6 + 2 * ROW] + b[6 : 6 + ROW] + b[6 + 2 * ROW :],
+    "a tile twice": lambda b: b[:6] + 2 * b[6 : 6 + ROW] + b[6 + 2 * ROW :],
+    "a key that belongs to the next blob": lambda b: b[:6] + (2**49 + 1).to_bytes(8, "little") + b[14:],
+    "a key below zero": lambda b: b[:6] + (-1).to_bytes(8, "little", signed=True) + b[14:],
+    "the tiles of another kind": lambda _: blob(ACTIVITY_KINDS["pair"], []),
+    "more tiles than bytes": lambda b: b[:2] + b"\xff\xff\xff\xff" + b[6:],
+    "no bytes": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_of_every_sort_is_seen(damage: str) -> None:
+    good = blob(ACTIVITY_KINDS["device"], SOUND)
+    reported: list[object] = []
+    found = device_features([good, DAMAGE[damage](good), good], lambda _what, problem: reported.append(problem))
+    np.testing.assert_array_equal(found, device_features([good, None, good], fail))
+    assert len(reported) == 1

@@ -63,7 +63,7 @@ def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
 def test_a_bundle_names_the_feature_service_of_its_content(bundle: Bundle, event_log: Path, tmp_path: Path) -> None:
     assert verify(bundle.folder, "fraud-gnn").sha256 == bundle.sha256
     as_of = "2026-01-10T00:00:00+00:00"
-    write_embeddings.python_func(str(event_log), str(tmp_path), as_of, dsl.Model(uri=str(bundle.folder)))
+    write_embeddings.python_func(str(event_log), as_of, [str(bundle.folder)], dsl.Dataset(uri=str(tmp_path)))
     services = [d for d in definitions(tmp_path) if isinstance(d, FeatureService)]
     (mine,) = (s for s in services if s.name == bundle.metadata["feature_service"])
     embeddings = {p.name for p in mine.feature_view_projections if "_embedding_" in p.name}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
@@ -92,6 +93,17 @@ def test_feast_gets_the_whole_redis_address() -> None:
     nodes, options = RedisOnlineStore._parse_connection_string(text)
     assert nodes == [{"host": "redis.example", "port": "6380"}]
     assert options == {"db": 2, "username": "worker", "password": "se/cret", "ssl": True}
+
+
+@pytest.mark.parametrize("secret", ["a,b=c", "1234", "true", '"', "ü{}"])
+def test_feast_gets_the_redis_login_to_the_letter(secret: str) -> None:
+    settings = FeatureSettings(
+        redis_url=f"rediss://:{quote(secret, safe='')}@redis.example?ssl_ca_certs=/etc/ca.crt&ssl_check_hostname=false"
+    )
+    text = settings.repo_config().online_store.connection_string
+    nodes, options = RedisOnlineStore._parse_connection_string(text)
+    assert nodes == [{"host": "redis.example", "port": "6379"}]
+    assert options == {"password": secret, "ssl": True, "ssl_ca_certs": "/etc/ca.crt", "ssl_check_hostname": False}
 
 
 def test_the_feast_command_has_the_same_store_as_our_code() -> None:
