@@ -92,6 +92,7 @@ def _nested(kind: ActivityKind) -> list[pa.Check]:
                     lambda frame, inner=inner, outer=outer: frame[inner] <= frame[outer],
                     name=inner,
                     error=f"must not exceed {outer}",
+                    ignore_na=False,  # else pandera looks for rows that are empty altogether, at every check
                 )
             )
     return checks

@@ -82,7 +82,7 @@ def _not_after(column: str, stamp: str) -> pa.Check:
     def holds(frame: pd.DataFrame) -> Any:
         return frame[column] <= frame[stamp].astype("int64[pyarrow]")
 
-    return pa.Check(holds, name=column, error=f"must not lie after {stamp}")
+    return pa.Check(holds, name=column, error=f"must not lie after {stamp}", ignore_na=False)
 
 
 def _finite_vectors() -> pa.Check:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time as clock
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from pipelines.workspace import Workspace
 from simulators.local_services import free_port
 from simulators.ride_hailing import WorldSettings, simulate
 from tests.conftest import ROOT
+from tests.processes import needs_proc, processes_with, wait_until
 
 Told = dict[str, list[tuple[int, int]]]
 
@@ -109,25 +107,8 @@ def test_redis_away_and_no_events_are_named(workspace: Workspace, redis_url: str
         run(workspace, redis_url, early)
 
 
-def steps_of(workspace: Workspace) -> list[Path]:
-    """The processes that work in the workspace."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if str(workspace.root).encode() in (process / "cmdline").read_bytes():
-                found.append(process)
-    return found
-
-
-def wait_until(done: Callable[[], object]) -> None:
-    deadline = clock.monotonic() + 120
-    while not done():
-        assert clock.monotonic() < deadline
-        clock.sleep(0.05)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes as Linux lists them")
+@needs_proc
 def test_a_command_that_is_killed_leaves_no_process_and_the_next_one_finishes(
     workspace: Workspace, redis_url: str
 ) -> None:
@@ -139,9 +120,13 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_next_one_finishes(
         start_new_session=True,
     ) as process:
         wait_until(lambda: list(workspace.root.glob("pipeline/*/steps/**/write-profiles/features/*.parquet")))
-        assert len(steps_of(workspace)) > 1
+        assert len(processes_with(str(workspace.root))) > 1
         process.send_signal(signal.SIGKILL)
-    wait_until(lambda: not steps_of(workspace))
+    try:
+        wait_until(lambda: not processes_with(str(workspace.root)))
+    finally:
+        for left in processes_with(str(workspace.root)):
+            os.kill(left, signal.SIGKILL)
     with redis.Redis.from_url(redis_url) as client:
         assert read_facts(client) == {}
         views, _ = run(workspace, redis_url)

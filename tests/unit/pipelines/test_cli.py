@@ -122,6 +122,14 @@ def test_an_unknown_option_is_a_usage_error(home: Path) -> None:
     assert fraud("simulate", "--dys", "3", "--home", home).returncode == 2
 
 
+def test_only_the_steps_pay_for_loading_pandera() -> None:
+    """Half a second: the command line, the pipelines' runners and what serves do without."""
+    modules = "pipelines.cli, pipelines.training, pipelines.materialization, pipelines.local_stack"
+    serving = "inference_services.transformer.model, inference_services.lightgbm_predictor.model"
+    check = f"import sys, {modules}, {serving}; sys.exit('pandera' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
 def test_the_report_has_its_columns(tmp_path: Path) -> None:
     from pipelines.report import Row, write_report
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +21,7 @@ from pipelines import deploy
 from pipelines.errors import StepError
 from pipelines.workspace import Workspace
 from tests.conftest import ROOT
+from tests.processes import needs_proc, processes_with, wait_until
 
 
 def test_a_demo_empties_only_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -30,6 +35,33 @@ def test_a_demo_empties_only_a_folder_of_its_own(tmp_path: Path) -> None:
     (home.root / "old").write_text("stale")
     home.reset()
     assert not (home.root / "old").exists()
+
+
+SILENT_STEPS = """
+import os, sys, time
+from pipelines.local_pipeline import run_steps
+run_steps(lambda: (open(sys.argv[1] + "/started", "w"), time.sleep(3600)), sys.argv[1:])
+"""
+COMMAND = """
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2], str(os.getpid())], start_new_session=True)
+time.sleep(3600)
+"""
+
+
+@needs_proc
+def test_steps_end_with_the_command_that_started_them_even_if_they_never_say_a_word(tmp_path: Path) -> None:
+    (tmp_path / "arguments.json").write_text("{}")
+    with subprocess.Popen([sys.executable, "-c", COMMAND, SILENT_STEPS, str(tmp_path)], cwd=ROOT) as command:
+        try:
+            wait_until((tmp_path / "started").exists)
+        finally:
+            command.kill()
+    try:
+        wait_until(lambda: not processes_with(str(tmp_path)))
+    finally:
+        for process in processes_with(str(tmp_path)):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_fusion_bundle_must_know_every_pair_that_may_answer(tmp_path: Path) -> None:
