@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -132,6 +133,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "reports" / "check-parity.json")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    # A check that is ended stops its servers, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     bars = Bars(console)
     settings = WorldSettings(
