@@ -274,7 +274,7 @@ async def caught_up(redis: Any, streams: list[str]) -> bool:
 
 async def _main(settings: FeatureSettings, log: Path | None, metrics_port: int) -> None:
     if metrics_port:
-        export_freshness(settings.redis_url)
+        export_freshness(settings.redis_url, settings.redis_type)
         start_http_server(metrics_port, addr="127.0.0.1")
     redis = client_at(settings.redis_url, settings.redis_type)
     worker = Worker(redis, log)
