@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import pandas as pd
 import pyarrow as pa
 from feast import FeatureView, FileSource
@@ -21,6 +20,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.on_demand_feature_view import OnDemandFeatureView
 from pydantic import StrictStr
+
+from feature_repo.duckdb_connection import connect
 
 ASOF_STORE = "feature_repo.asof_store.AsofOfflineStore"
 _POSITION, _AS_OF = "__position", "__as_of"
@@ -103,8 +104,7 @@ def asof_join(rows: pd.DataFrame, timestamp: str, sources: Sequence[Source]) -> 
     instants = table[timestamp].cast(pa.timestamp("us", "UTC"), safe=False)
     columns = dict(zip(table.column_names, table.columns, strict=True)) | {timestamp: instants}
     positions = pa.array(range(len(table)), pa.int64())
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    with connect() as connection:
         for source in sources:
             keys = {key: columns[key] for key in source.keys}
             connection.register("entity", pa.table({_POSITION: positions, _AS_OF: instants, **keys}))

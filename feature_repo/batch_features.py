@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from feature_repo.duckdb_connection import connect
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_KINDS
 from feature_repo.pseudonyms import ENTITY_KINDS
@@ -43,10 +44,8 @@ def write_profiles(events: pa.Table, out: Path) -> None:
 
 @contextmanager
 def _log_database(events: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        connection.execute(
-            "SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET preserve_insertion_order = false"
-        )
+    with connect() as connection:
+        connection.execute("SET preserve_insertion_order = false")
         connection.register("log_rows", events)
         connection.execute(f"CREATE TABLE log AS {_LOG_QUERY}")
         yield connection

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from feature_repo.duckdb_connection import connect
 from feature_repo.errors import CorruptValue, MissingData
 
 # Instant from which rows may be used, microseconds since the epoch -> how many there are, and a hash of them all.
@@ -78,8 +79,7 @@ class PublishedFile:
         quoted = str(self.path).replace("'", "''")
         stamp = f"epoch_us({_quoted(self.timestamp)})"
         try:
-            with duckdb.connect() as connection:
-                connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+            with connect() as connection:
                 connection.execute(
                     f"CREATE VIEW published AS SELECT *, {stamp} AS usable_us FROM read_parquet('{quoted}')"  # noqa: S608
                     f" WHERE {stamp} <= {int(until_us)}"
