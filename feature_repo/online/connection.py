@@ -82,9 +82,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came in."""
         self._reader.feed(data)
+        gets, requests = self._reader.gets, self._requests
         try:
-            while (reply := self._reader.gets()) is not False:
-                self._take(reply)
+            while (reply := gets()) is not False:
+                request = requests[0]
+                request.replies.append(reply)
+                if len(request.replies) == request.expected:
+                    requests.popleft()
+                    if not request.answer.done():
+                        request.answer.set_result(request.replies)
         except (hiredis.ProtocolError, IndexError):  # not RESP, or a reply that nobody asked for
             self.abort()
 
@@ -95,11 +101,3 @@ class Connection(asyncio.Protocol):
             if not request.answer.done():
                 request.answer.set_exception(lost)
         self._requests.clear()
-
-    def _take(self, reply: Reply) -> None:
-        request = self._requests[0]
-        request.replies.append(reply)
-        if len(request.replies) == request.expected:
-            self._requests.popleft()
-            if not request.answer.done():
-                request.answer.set_result(request.replies)

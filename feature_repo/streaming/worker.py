@@ -16,6 +16,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,8 @@ class Worker:
         grouped = Grouped.of(records)
         keys = grouped.keys(self._project)
         kinds = grouped.kinds.tolist()
-        replies = await self._ask([_STATE[kind].command(key) for kind, key in zip(kinds, keys, strict=True)])
+        reads = [_STATE[kind].commands(keys[grouped.of_kind(kind)]) for kind in range(len(KIND_NAMES))]
+        replies = await self._ask(list(chain.from_iterable(reads)))
         folded = fold(grouped, list(map(_stored, replies)))
         for i in grouped.records_of_broken(folded.broken):
             why = folded.broken[grouped.entity[i]] or ""
@@ -230,8 +232,8 @@ class Worker:
         for kind, key, values in zip(kinds, keys, folded.values, strict=True):
             if values is not None:
                 writes += (_WRITTEN[kind].write(key, values), expire(key, KEY_TTL_SECONDS))
-        for reply in await self._ask(writes):
-            _sound(reply)
+        for error in [reply for reply in await self._ask(writes) if isinstance(reply, hiredis.ReplyError)]:
+            _sound(error)
         for letter in letters:
             await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
         metrics.DEAD.inc(len(letters))
@@ -248,9 +250,11 @@ def _fields(entry: Entry) -> dict[bytes, bytes]:
 
 def _stored(reply: Reply) -> Stored:
     """The state that Redis answered with; of a key that holds no hash, one that cannot be read."""
-    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE"):
-        return [b"no hash", None, None]
-    stored: Stored = _sound(reply)
+    if isinstance(reply, hiredis.ReplyError):
+        if str(reply).startswith("WRONGTYPE"):
+            return [b"no hash", None, None]
+        _sound(reply)
+    stored: Stored = reply
     return stored
 
 
