@@ -45,7 +45,7 @@ from feature_repo.streaming.keys import (
 from feature_repo.streaming.log_writer import append_entries
 from feature_repo.streaming.records import KIND_NAMES, read_records
 
-_BATCH = 2000
+_BATCH = 4000
 _BLOCK_MS = 200
 _LOG_FLUSH_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
