@@ -129,7 +129,7 @@ def read_rows(rows: Sequence[dict[str, Any]], pseudonymise: Pseudonymiser) -> Re
         else:
             refused.append(problem)
             letters.append(event_letter(_without_names(given, pseudonymise), [f"{problem.field} {problem.reason}"]))
-    return ReadRows(EventBatch.from_rows(good), np.array(kept, np.int64), refused, letters)
+    return ReadRows(EventBatch.from_checked_rows(good), np.array(kept, np.int64), refused, letters)
 
 
 def _unreadable(row: int, given: Any) -> FieldError | None:

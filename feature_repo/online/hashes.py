@@ -18,10 +18,10 @@ class HashFields:
 
     def __init__(self, *fields: bytes) -> None:
         self._size = len(fields)
-        self._fields = [b"$%d\r\n%b\r\n" % (len(name), name) for name in fields]
-        self._tail = b"\r\n" + b"".join(self._fields)
+        packed = [b"$%d\r\n%b\r\n" % (len(name), name) for name in fields]
+        self._tail = b"\r\n" + b"".join(packed)
         # The whole command is formatted at once: that is cheaper than joining parts. A name may hold a per cent sign.
-        self._written = b"\r\n" + b"".join(field.replace(b"%", b"%%") + b"$%d\r\n%b\r\n" for field in self._fields)
+        self._written = b"\r\n" + b"".join(field.replace(b"%", b"%%") + b"$%d\r\n%b\r\n" for field in packed)
         self._nothing: list[bytes | None] = [None] * len(fields)
 
     def command(self, key: bytes) -> Command:

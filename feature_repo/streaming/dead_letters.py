@@ -10,8 +10,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
+
+from feature_repo.streaming.keys import DEAD_LETTERS
+
+
+async def bury(redis: Any, letters: Sequence[bytes]) -> None:
+    """Puts letters on the dead-letter stream, in order and in one round trip; `redis` is an asynchronous client."""
+    if letters:
+        pipeline = redis.pipeline(transaction=False)
+        for letter in letters:
+            pipeline.xadd(DEAD_LETTERS, {"letter": letter})
+        await pipeline.execute()
 
 
 def event_letter(event: Mapping[str, object], reasons: Sequence[str]) -> bytes:

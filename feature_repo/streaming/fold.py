@@ -149,9 +149,9 @@ def fold(grouped: Grouped, stored: Sequence[Stored]) -> Folded:
         mine = grouped.of_kind(k)
         if mine.start < mine.stop:
             tiles = states.read_tiles(kind, mine)
-            sound = np.array([why is None for why in states.broken])
+            sound = np.array([why is None for why in states.broken[mine]])
             chosen = np.arange(*np.searchsorted(grouped.entity, (mine.start, mine.stop)))
-            chosen = chosen[fresh[chosen] & sound[grouped.entity[chosen]]]
+            chosen = chosen[fresh[chosen] & sound[grouped.entity[chosen] - mine.start]]
             applied += len(chosen)
             if len(chosen):
                 new = _fold_kind(

@@ -19,11 +19,6 @@ CHECKPOINT_AGE = Gauge(
 WAITING = Gauge("fraud_worker_waiting_for_rebuild", "1 while Redis has lost the features and nothing is applied.")
 
 
-def is_waiting() -> bool:
-    """Whether the worker waits for a rebuild."""
-    return any(sample.value for metric in WAITING.collect() for sample in metric.samples)
-
-
 def observe_progress(partition: int, last_entry: bytes | None, *, full: bool) -> None:
     """Notes that a partition was read.
 

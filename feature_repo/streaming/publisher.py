@@ -16,8 +16,8 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas.validation import FieldError
 from feature_repo.ingestion import Screened, dead_letters, read_rows, screen, screen_pseudonymised
 from feature_repo.pseudonyms import Pseudonymiser
+from feature_repo.streaming.dead_letters import bury
 from feature_repo.streaming.keys import (
-    DEAD_LETTERS,
     LOG_STREAM,
     PARTITION_PREFIX,
     PARTITIONS,
@@ -129,11 +129,8 @@ class Publisher:
     async def _bury(self, letters: Sequence[bytes], refused: Sequence[FieldError]) -> None:
         if not letters:
             return
-        pipeline = self._redis.pipeline(transaction=False)
-        for letter in letters:
-            pipeline.xadd(DEAD_LETTERS, {"letter": letter})
         try:
-            await pipeline.execute()
+            await bury(self._redis, letters)
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
         EVENTS.labels("refused").inc(len(letters))

@@ -32,11 +32,10 @@ from feature_repo.online.hashes import HashFields, expire
 from feature_repo.online.store import client_at, store_of
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
 from feature_repo.streaming import metrics
-from feature_repo.streaming.dead_letters import entry_letter, record_letter
+from feature_repo.streaming.dead_letters import bury, entry_letter, record_letter
 from feature_repo.streaming.fold import Grouped, Stored, fold, state_fields, written_fields
 from feature_repo.streaming.keys import (
     COMPLETE_KEY,
-    DEAD_LETTERS,
     LOG_STREAM,
     PARTITIONS,
     checkpoint_key,
@@ -87,6 +86,7 @@ class Worker:
         self._project = project
         self._stopping = asyncio.Event()
         self._was_complete = False
+        self._waiting = False
 
     def stop(self) -> None:
         """Asks the worker to finish what it holds and end."""
@@ -154,17 +154,16 @@ class Worker:
 
         Folding on would leave windows that look whole and are not. The events wait in their streams meanwhile.
         """
-        if await self._redis.exists(COMPLETE_KEY):
-            self._was_complete = True
-        elif self._was_complete or (self._log is not None and log_days(self._log)):
-            if not metrics.is_waiting():
-                logger.error("Redis lost the features: the worker waits for `fraud features rebuild`")
-            metrics.WAITING.set(1)
-            return False
-        else:
+        complete = bool(await self._redis.exists(COMPLETE_KEY))
+        if not complete and not self._was_complete and not (self._log is not None and log_days(self._log)):
             await self._redis.set(COMPLETE_KEY, b"1")
-        metrics.WAITING.set(0)
-        return True
+            complete = True
+        if not complete and not self._waiting:
+            logger.error("Redis lost the features: the worker waits for `fraud features rebuild`")
+        self._was_complete |= complete
+        self._waiting = not complete
+        metrics.WAITING.set(self._waiting)
+        return complete
 
     async def _log_loop(self, log: Path) -> None:
         async def step() -> None:
@@ -184,8 +183,7 @@ class Worker:
         entries = await self._next(LOG_STREAM)
         if entries:
             letters = await asyncio.to_thread(append_entries, log, [_fields(entry) for entry in entries])
-            for letter in letters:
-                await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
+            await bury(self._redis, letters)
             await self._finish(LOG_STREAM, entries[-1][0])
         return len(entries) == _BATCH
 
@@ -232,10 +230,9 @@ class Worker:
         for kind, key, values in zip(kinds, keys, folded.values, strict=True):
             if values is not None:
                 writes += (_WRITTEN[kind].write(key, values), expire(key, KEY_TTL_SECONDS))
-        for error in [reply for reply in await self._ask(writes) if isinstance(reply, hiredis.ReplyError)]:
-            _sound(error)
-        for letter in letters:
-            await self._redis.xadd(DEAD_LETTERS, {"letter": letter})
+        replies = await self._ask(writes)
+        _sound(next((reply for reply in replies if isinstance(reply, hiredis.ReplyError)), None))
+        await bury(self._redis, letters)
         metrics.DEAD.inc(len(letters))
         metrics.APPLIED.labels(partition).inc(folded.applied)
         metrics.REPEATED.inc(len(entries) - len(letters) - folded.applied)

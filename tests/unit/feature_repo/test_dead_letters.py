@@ -23,6 +23,7 @@ from feature_repo.streaming.letter_box import read_letters, replay_letters
 from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.worker import Worker
 from tests.conftest import ROOT
+from tests.unit.feature_repo.streams import drain
 
 NOW_US = 1_770_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -38,12 +39,6 @@ async def client(redis_url: str) -> AsyncIterator[aioredis.Redis]:
     connected = aioredis.Redis.from_url(redis_url)
     yield connected
     await connected.aclose()
-
-
-async def drain(client: aioredis.Redis) -> None:
-    worker = Worker(client, None)
-    await worker.drain()
-    await worker.close()
 
 
 def count(name: str, **labels: str) -> float:

@@ -39,6 +39,7 @@ from feature_repo.streaming.records import KIND_NAMES, read_records
 from feature_repo.streaming.worker import Worker, caught_up
 from feature_repo.tiles import PackedTiles
 from simulators.local_services import free_port, redis_server_binary
+from tests.unit.feature_repo.streams import drain
 
 NOW_US = 1_770_000_000_000_000
 STREAMS = [LOG_STREAM, *(partition_stream(p) for p in range(PARTITIONS))]
@@ -91,12 +92,6 @@ async def changes_of(client: aioredis.Redis, pseudonymiser: Pseudonymiser, rider
 def sequence_of(fields: dict[bytes, bytes]) -> int:
     record = fields.get(b"record")
     return int(fields[b"stream_seq"]) if record is None else int(read_records([record])[0]["stream_seq"][0])
-
-
-async def drain(client: aioredis.Redis) -> None:
-    worker = Worker(client, None)
-    await worker.drain()
-    await worker.close()
 
 
 async def letters(client: aioredis.Redis) -> list[dict[str, Any]]:

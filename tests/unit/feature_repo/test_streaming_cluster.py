@@ -11,6 +11,7 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import Pseudonymiser
+from feature_repo.streaming.letter_box import read_letters
 from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.worker import Worker
 from tests.redis_servers import redis_cluster
@@ -38,6 +39,9 @@ async def test_events_are_counted_across_a_cluster(tmp_path: Path, pseudonymiser
         publisher = Publisher(client, pseudonymiser)
         assert await publisher.publish(batch, np.full(100, NOW_US + 1000)) == []
         assert await publisher.publish(batch, np.full(100, NOW_US + 1000)) == []
+        bad = EventBatch.from_rows([rows[0] | {"event_id": "bad", "change": "shoe"}])
+        assert len(await publisher.publish(bad, np.full(1, NOW_US + 1000))) == 1
+        assert [letter.subject() for letter in await read_letters(client)] == ["account_changed bad"]
         worker = Worker(client, tmp_path / "log")
         await worker.drain()
         assert await worker._log_next(tmp_path / "log") is False
