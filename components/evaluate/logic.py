@@ -62,7 +62,7 @@ def evaluate(
 def _measure(test: pd.DataFrame, p: metrics.Vector, *, rounds: int, seed: int) -> dict[str, Any]:
     y = test["y"].to_numpy(float)
     day = test["event_timestamp"].dt.date.to_numpy()
-    low, high = metrics.bootstrap_interval(y, p, test["rider_id"].to_numpy(), rounds=rounds, seed=seed)
+    low, high = metrics.average_precision_interval(y, p, test["rider_id"].to_numpy(), rounds=rounds, seed=seed)
     at_one_percent = metrics.threshold_at_fpr(y, p, 0.01)
     fraud = test[y == 1]
     return {
