@@ -94,7 +94,7 @@ def event_cost(stakes: Stakes, decision: Names) -> Vector:
     """What each of n decisions cost, toman."""
     blocked = (1 - stakes.y) * stakes.wrong
     cost = np.where(decision == "allow", stakes.y * stakes.missed, np.where(decision == "block", blocked, 0.0))
-    return cost + (decision == "review") * stakes.review_cost
+    return np.asarray(cost + (decision == "review") * stakes.review_cost, np.float64)
 
 
 def allow_all_cost_per_day(stakes: Stakes) -> float:

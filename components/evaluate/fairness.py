@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fairlearn.metrics import MetricFrame, count, false_positive_rate
+from fairlearn.metrics import MetricFrame, count, false_positive_rate  # type: ignore[import-untyped]  # ships none
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm  # type: ignore[import-untyped]  # it ships none
 
 from components.evaluate.bootstrap import Interval, cluster_bootstrap, interval
+from components.evaluate.metrics import threshold_at_fpr
 
 Vector = NDArray[np.float64]
 Names = NDArray[np.object_]
@@ -127,6 +128,21 @@ def false_positive_rates(
         for name, n, r, column, counts in zip(names, size, rate, rounds_of.T, compared, strict=True)
     )
     return Fairness(groups, _ratio(rate[compared], rounds_of[:, compared], size[compared], level))
+
+
+def recall_at_equal_rates(y: Vector, score: Vector, group: Names, fpr: float) -> float:
+    """Recall if each group had its own threshold at `fpr`: what equal false positive rates would cost, or bring.
+
+    Hardt, Price and Srebro, "Equality of opportunity in supervised learning", 2016: post-processing by group. A group
+    without honest events alarms never. NaN without fraud.
+    """
+    code = np.unique(group.astype(str), return_inverse=True)[1]
+    passed = np.zeros(len(y), np.bool_)
+    for place in range(int(code.max(initial=-1)) + 1):
+        rows = code == place
+        if (y[rows] == 0).any():
+            passed[rows] = score[rows] >= threshold_at_fpr(y[rows], score[rows], fpr)
+    return float(passed[y == 1].mean()) if (y == 1).any() else float("nan")
 
 
 def _rate(y_true: Vector, y_pred: Vector) -> float:

@@ -174,6 +174,7 @@ def fair(events: Labelled, score: Vector, *, rounds: int, seed: int) -> dict[str
         found = fairness.false_positive_rates(events.y, flagged, group, events.cluster, rounds=rounds, seed=seed)
         result[division] = {
             "ratio": asdict(found.ratio),
+            "recall_at_equal_rates": fairness.recall_at_equal_rates(events.y, score, group, FAIRNESS_FPR),
             "groups": {g.group: {"honest": g.honest, "compared": g.compared, **asdict(g.rate)} for g in found.groups},
         }
     return result

@@ -93,7 +93,11 @@ def _calibration(challenger: Mapping[str, Any], settings: GateSettings) -> Itera
 
 
 def _fairness(challenger: Mapping[str, Any], settings: GateSettings) -> Iterator[str]:
-    for division, found in challenger.get("fairness", {}).items():
+    measured = challenger.get("fairness", {})
+    for division in settings.fairness_divisions:
+        if (found := measured.get(division)) is None:
+            yield f"least_fpr_ratio: the false positive rates by {division} were not measured, at least {settings.least_fpr_ratio:g} is asked for"
+            continue
         compared = [name for name, group in found["groups"].items() if group["compared"]]
         if len(compared) < 2:
             continue

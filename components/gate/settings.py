@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -35,5 +37,8 @@ class GateSettings(BaseModel):
         le=1,
         description="False positive rate, lowest group over highest, at 5 %; its interval must not lie wholly below.",
     )
-    most_lightgbm_ms: float = Field(5.0, gt=0, description="Median time of the trees for one event, milliseconds.")
-    most_gnn_ms: float = Field(20.0, gt=0, description="Median time of the graph network for one event, milliseconds.")
+    fairness_divisions: tuple[Literal["city", "device_tier", "tenure"], ...] = Field(
+        ("device_tier",), description="Divisions that are held to least_fpr_ratio; the others are reported only."
+    )
+    most_lightgbm_ms: float = Field(10.0, gt=0, description="Median time of the trees for one event, milliseconds.")
+    most_gnn_ms: float = Field(25.0, gt=0, description="Median time of the graph network for one event, milliseconds.")

@@ -103,7 +103,7 @@ def test_a_dataset_becomes_registered_bundles_that_serve(
     artifacts = {
         a.path for folder in ("", "evaluation", "fraud-gnn") for a in client.list_artifacts(run.info.run_id, folder)
     }
-    assert {"evaluation/evaluation.json", "evaluation/evaluation.png", "pipeline.yaml", "steps.log"} <= artifacts
+    assert {"evaluation/evaluation.json", "evaluation/evaluation.html", "pipeline.yaml", "steps.log"} <= artifacts
     assert "fraud-gnn/weights.safetensors" in artifacts
     assert not [f for f in (tmp_path / "bundles").rglob("*") if f.suffix in {".pkl", ".pickle"}]
     evaluation = next((tmp_path / "runs" / result.run_id).rglob("evaluate/evaluation"))
