@@ -77,7 +77,7 @@ class Labelled:
             event_type=frame["event_type"].to_numpy(object),
             day=day.astype(np.int64),
             days=len(days),
-            typology=frame["typology"].where(frame["typology"].notna(), None).to_numpy(object),
+            typology=np.where(frame["typology"].notna(), frame["typology"].to_numpy(object), None),
             cluster=np.unique(belongs.to_numpy(), return_inverse=True)[1],
             groups=_groups(frame),
         )

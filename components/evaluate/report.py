@@ -143,15 +143,16 @@ _ORACLES = (
 
 
 def _measures(models: Sequence[ModelResult], columns: Mapping[str, Cell]) -> str:
-    """One row for each model that has one of the measures; a column that none has is left out."""
+    """One row for each model; a column that none has is left out."""
     cells = {name: [cell(model.measures) for model in models] for name, cell in columns.items()}
     shown = {name: column for name, column in cells.items() if any(text != _NOTHING for text in column)}
     rows = [[_name(model), *(column[place] for column in shown.values())] for place, model in enumerate(models)]
-    return _table(["", *shown], [row for row in rows if any(cell != _NOTHING for cell in row[1:])])
+    return _table(["", *shown], rows)
 
 
 def _decisions(models: Sequence[ModelResult]) -> str:
-    table = _measures(models, _DECISIONS)
+    deciding = [model for model in models if any(cell(model.measures) != _NOTHING for cell in _DECISIONS.values())]
+    table = _measures(deciding, _DECISIONS)
     return f'<p class="note">{escape(_ORACLES)}</p>{table}' if table else ""
 
 

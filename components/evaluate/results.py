@@ -155,10 +155,17 @@ def curves_of(events: Labelled, p: Vector, policy: ThresholdSettings, *, rounds:
     edges = np.linspace(min(float(logs.min()), -1.0), 0.0, _SCORE_BINS + 1)
     honest, fraud = (np.histogram(logs[events.y == value], edges, density=True)[0] for value in (0, 1))
     return Curves(
-        *map(_plain, (recall[kept], precision[kept], expected, found, low, high)),
-        _plain(capacity),
-        _plain(cost.cost_curve(stakes, p, capacity.tolist())),
-        *map(_plain, (edges, honest, fraud)),
+        recall=_plain(recall[kept]),
+        precision=_plain(precision[kept]),
+        expected=_plain(expected),
+        found=_plain(found),
+        found_low=_plain(low),
+        found_high=_plain(high),
+        capacity=_plain(capacity),
+        cost_per_day=_plain(cost.cost_curve(stakes, p, capacity.tolist())),
+        score_edges=_plain(edges),
+        honest_density=_plain(honest),
+        fraud_density=_plain(fraud),
     )
 
 

@@ -82,21 +82,24 @@ def _calibration(challenger: Mapping[str, Any], settings: GateSettings) -> Itera
             f"most_calibration_error: calibration error {error:.4f} is not within {settings.most_calibration_error:g}"
         )
     slope = challenger.get("calibration_slope", {})
-    low, high = _number(slope, "low"), _number(slope, "high")
-    if not high >= settings.least_calibration_slope:
-        yield f"least_calibration_slope: {_shown(slope)} lies below {settings.least_calibration_slope:g}"
-    if not low <= settings.most_calibration_slope:
-        yield f"most_calibration_slope: {_shown(slope)} lies above {settings.most_calibration_slope:g}"
-    top = challenger.get("top_1%_relative_error", {})
-    if not _number(top, "low") <= settings.most_top_error:
-        yield f"most_top_error: relative error in the top 1 % {_shown(top)} lies above {settings.most_top_error:g}"
+    least, most = settings.least_calibration_slope, settings.most_calibration_slope
+    if least is not None and not _number(slope, "high") >= least:
+        yield f"least_calibration_slope: {_shown(slope)} lies below {least:g}"
+    if most is not None and not _number(slope, "low") <= most:
+        yield f"most_calibration_slope: {_shown(slope)} lies above {most:g}"
+    top, most = challenger.get("top_1%_relative_error", {}), settings.most_top_error
+    if most is not None and not _number(top, "low") <= most:
+        yield f"most_top_error: relative error in the top 1 % {_shown(top)} lies above {most:g}"
 
 
 def _fairness(challenger: Mapping[str, Any], settings: GateSettings) -> Iterator[str]:
     measured = challenger.get("fairness", {})
     for division in settings.fairness_divisions:
         if (found := measured.get(division)) is None:
-            yield f"least_fpr_ratio: the false positive rates by {division} were not measured, at least {settings.least_fpr_ratio:g} is asked for"
+            yield (
+                f"least_fpr_ratio: the false positive rates by {division} were not measured, their ratio must reach "
+                f"{settings.least_fpr_ratio:g}"
+            )
             continue
         compared = [name for name, group in found["groups"].items() if group["compared"]]
         if len(compared) < 2:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class GateSettings(BaseModel):
-    """The bounds; the steps' defaults are what a small company's first months can keep."""
+    """The bounds; the defaults are what the models of a small company's first months can keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,14 +22,16 @@ class GateSettings(BaseModel):
         description="Most average precision that may be lost to the champion at the lower end of the paired interval.",
     )
     most_calibration_error: float = Field(0.02, gt=0, description="Expected calibration error, at most.")
-    least_calibration_slope: float = Field(
-        0.8, gt=0, description="Calibration slope; its interval must not lie wholly below."
+    least_calibration_slope: float | None = Field(
+        0.8, gt=0, description="Calibration slope; its interval must not lie wholly below. None: not held."
     )
-    most_calibration_slope: float = Field(
-        1.25, gt=0, description="Calibration slope; its interval must not lie wholly above."
+    most_calibration_slope: float | None = Field(
+        1.25, gt=0, description="Calibration slope; its interval must not lie wholly above. None: not held."
     )
-    most_top_error: float = Field(
-        0.2, gt=0, description="Relative error in the top 1 % of scores; its interval must not lie wholly above."
+    most_top_error: float | None = Field(
+        0.2,
+        gt=0,
+        description="Relative error in the top 1 % of scores; its interval must not lie wholly above. None: not held.",
     )
     least_fpr_ratio: float = Field(
         0.8,

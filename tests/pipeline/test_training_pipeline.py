@@ -22,6 +22,7 @@ from inference_services.transformer.fusion import Fusion, Score
 from pipelines import training
 from pipelines.errors import RegistryError, StepError
 from pipelines.settings import TrainingRun
+from tests.open_gate import OPEN_GATE
 
 
 def settings(dataset: Path, policy: Path, mlflow_url: str, root: Path, **others: object) -> TrainingRun:
@@ -29,7 +30,7 @@ def settings(dataset: Path, policy: Path, mlflow_url: str, root: Path, **others:
         "splits": SplitSettings(warm_up_days=1, train_share=0.5),
         "lightgbm": LightGbmSettings(rounds=20, min_data_in_leaf=5, num_threads=1),
         "gnn": {"epochs": 1, "hidden": 8},
-        "gate": GateSettings(least_lift=1.0, most_calibration_error=0.5),
+        "gate": GateSettings.model_validate(OPEN_GATE),
         "alias": "champion",
         **others,
     }
