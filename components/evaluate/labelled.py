@@ -77,7 +77,7 @@ class Labelled:
             event_type=frame["event_type"].to_numpy(object),
             day=day.astype(np.int64),
             days=len(days),
-            typology=np.where(frame["typology"].notna(), frame["typology"].to_numpy(object), None),
+            typology=_none_where_unknown(frame["typology"]),
             cluster=np.unique(belongs.to_numpy(), return_inverse=True)[1],
             groups=_groups(frame),
         )
@@ -86,6 +86,12 @@ class Labelled:
     def typologies(self) -> list[str]:
         """The names of the typologies found, in order."""
         return sorted({name for name in self.typology[self.y == 1] if isinstance(name, str)})
+
+
+def _none_where_unknown(names: pd.Series) -> Names:
+    values = names.to_numpy(object, copy=True)
+    values[names.isna().to_numpy()] = None
+    return values
 
 
 def _groups(frame: pd.DataFrame) -> dict[str, Names]:
