@@ -108,4 +108,8 @@ def test_a_dataset_becomes_registered_bundles_that_serve(
     assert "fraud-gnn/weights.safetensors" in artifacts
     assert not [f for f in (tmp_path / "bundles").rglob("*") if f.suffix in {".pkl", ".pickle"}]
     evaluation = next((tmp_path / "runs" / result.run_id).rglob("evaluate/evaluation"))
-    assert set(json.loads(evaluation.read_text())["pairs"]) == {"challenger", "lightgbm_alone", "gnn_alone"}
+    found = json.loads(evaluation.read_text())
+    assert set(found["pairs"]) == {"challenger", "lightgbm_alone", "gnn_alone"}
+    assert set(found["pairs"]["challenger"]["fairness"]) == {"city", "device_tier", "tenure"}
+    assert min(found["latency_ms"].values()) > 0
+    assert (evaluation.parent / "report").read_text().startswith("<!doctype html>")

@@ -169,6 +169,7 @@ def test_a_report_of_several_weeks_has_their_lines_and_escapes_names(
     write_report(report, tmp_path / "report.html", tmp_path / "report.json")
     page = Page((tmp_path / "report.html").read_text())
     assert {name, "Prequential <weeks>", "1 & 2", "control", "met", "undecided"} <= set(page.texts)
+    assert "b" not in page.tags
     assert {"0.350", "0.300 to 0.400"} <= set(page.texts)  # mean and range over the seeds
     assert len(page.sources) == 5
     content = json.loads((tmp_path / "report.json").read_text())
