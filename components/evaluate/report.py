@@ -122,16 +122,16 @@ def _with_interval(form: str, *path: str, ends: tuple[str, ...] | None = None) -
 _RANKING: dict[str, Cell] = {
     "average precision": _with_interval(".3f", "average_precision", ends=("average_precision_95",)),
     "less the champion's": _with_interval("+.3f", "minus_champion", "average_precision"),
-    "recall at 0.1 % FPR": _number(".1%", "recall_at_fpr", "0.1%"),
-    "at 1 %": _number(".1%", "recall_at_fpr", "1.0%"),
-    "at 5 %": _number(".1%", "recall_at_fpr", "5.0%"),
+    "recall at 0.1\u00a0% FPR": _number(".1%", "recall_at_fpr", "0.1%"),
+    "at 1\u00a0%": _number(".1%", "recall_at_fpr", "1.0%"),
+    "at 5\u00a0%": _number(".1%", "recall_at_fpr", "5.0%"),
     "precision in the top 100 a day": _number(".1%", "precision_in_top_100_a_day"),
 }
 _DECISIONS: dict[str, Cell] = {
     "calibration slope": _with_interval(".2f", "calibration_slope"),
     "calibration error": _number(".4f", "calibration_error"),
     "Brier skill": _with_interval(".3f", "brier_skill"),
-    "error in the top 1 %": _with_interval(".1%", "top_1%_relative_error"),
+    "error in the top 1\u00a0%": _with_interval(".1%", "top_1%_relative_error"),
     "cost saved, of the oracle's": _number(".1%", "cost_saved_share"),
     "of the review oracle's": _number(".1%", "cost_saved_share_of_review_oracle"),
     "good events blocked": _number(".3%", "good_blocked_share"),
