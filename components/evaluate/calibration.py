@@ -121,16 +121,25 @@ def brier_skill(y: Vector, probability: Vector, weight: Vector | None = None) ->
     return 1.0 - float(np.average((probability - y) ** 2, weights=weight)) / reference
 
 
-def top_error(y: Vector, probability: Vector, share: float = 0.01, weight: Vector | None = None) -> float:
+def top_error(y: Vector, probability: Vector, share: float = 0.01) -> float:
     """Relative error where it is acted on: |mean p - mean y| / mean y in the highest `share` of the probabilities.
 
     Returns:
         NaN when that share holds no fraud.
     """
+    return top_error_of(y, probability, share)(np.ones(len(y)))
+
+
+def top_error_of(y: Vector, probability: Vector, share: float = 0.01) -> Callable[[Vector], float]:
+    """`top_error` as a statistic of weights [n]; the share is of all events, so a round does not sort again."""
     top = top_rows(probability, share)
-    weight = np.ones(len(top)) if weight is None else weight[top]
-    expected, found = float(weight @ probability[top]), float(weight @ y[top])
-    return abs(expected - found) / found if found > 0 else float("nan")
+    expected, found = probability[top], y[top]
+
+    def statistic(weight: Vector) -> float:
+        p, fraud = float(weight[top] @ expected), float(weight[top] @ found)
+        return abs(p - fraud) / fraud if fraud > 0 else float("nan")
+
+    return statistic
 
 
 def top_rows(probability: Vector, share: float) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fairlearn.metrics import MetricFrame, count, false_positive_rate  # type: ignore[import-untyped]  # ships none
+from fairlearn.metrics import MetricFrame, false_positive_rate  # type: ignore[import-untyped]  # ships none
 from numpy.typing import NDArray
 from scipy.stats import norm  # type: ignore[import-untyped]  # it ships none
 
@@ -107,14 +107,20 @@ def false_positive_rates(
         level: of the intervals.
     """
     honest = y == 0
-    y, flagged, group, cluster = y[honest], flagged[honest].astype(float), group[honest].astype(str), cluster[honest]
-    if not len(y):
+    flagged, group, cluster = flagged[honest].astype(float), group[honest].astype(str), cluster[honest]
+    if not len(group):
         return Fairness((), _NOTHING)
+    names, code, size = np.unique(group, return_inverse=True, return_counts=True)
+    alarms = np.bincount(code, flagged, len(names))
+    # Two weighted rows for each group: fairlearn takes a second to divide 100,000 events.
     frame = MetricFrame(
-        metrics={"rate": _rate, "honest": count}, y_true=y, y_pred=flagged, sensitive_features={"group": group}
+        metrics=_rate,
+        y_true=np.zeros(2 * len(names)),
+        y_pred=np.repeat([0.0, 1.0], len(names)),
+        sensitive_features={"group": np.tile(names, 2)},
+        sample_params={"sample_weight": np.concatenate([size - alarms, alarms])},
     )
-    names, code = np.unique(group, return_inverse=True)
-    rate, size = frame.by_group["rate"].to_numpy(float), frame.by_group["honest"].to_numpy(int)
+    rate = frame.by_group.loc[names].to_numpy(float)
 
     def rates(weight: Vector) -> Vector:
         with np.errstate(invalid="ignore"):
@@ -145,8 +151,8 @@ def recall_at_equal_rates(y: Vector, score: Vector, group: Names, fpr: float) ->
     return float(passed[y == 1].mean()) if (y == 1).any() else float("nan")
 
 
-def _rate(y_true: Vector, y_pred: Vector) -> float:
-    return float(false_positive_rate(y_true, y_pred, pos_label=1))
+def _rate(y_true: Vector, y_pred: Vector, sample_weight: Vector) -> float:
+    return float(false_positive_rate(y_true, y_pred, sample_weight=sample_weight, pos_label=1))
 
 
 def _ratio(rate: Vector, rounds_of: Vector, size: NDArray[np.int64], level: float) -> Interval:

@@ -128,10 +128,10 @@ def calibrated(events: Labelled, p: Vector, *, rounds: int, seed: int) -> dict[s
     """Whether the probabilities mean what they say, with intervals."""
     y = events.y
     line, of_line = calibration.calibration_line(y, p), calibration.calibration_line_of(y, p)
+    of_top = calibration.top_error_of(y, p, TOP_SHARE)
 
     def all_four(weight: Vector) -> Vector:
-        skill = calibration.brier_skill(y, p, weight)
-        return np.array([*of_line(weight), skill, calibration.top_error(y, p, TOP_SHARE, weight)])
+        return np.array([*of_line(weight), calibration.brier_skill(y, p, weight), of_top(weight)])
 
     values = [line.slope, line.intercept, calibration.brier_skill(y, p), calibration.top_error(y, p, TOP_SHARE)]
     resampled = cluster_bootstrap(events.cluster, all_four, rounds=rounds, seed=seed).T
