@@ -60,7 +60,14 @@ _COUNTS: Mapping[str, tuple[str, str]] = {
     "riders": ("rider", "different riders"),
 }
 _SUMS: Mapping[str, str] = {"fare_sum": "fares", "amount_sum": "charges"}
-_RELATIONS: Mapping[tuple[str, str], str] = {("driver", "refunds"): "for trips of this driver"}
+# Where the entity's own relation would say something else.
+_RELATIONS: Mapping[tuple[str, str], str] = {
+    ("rider", "payments"): "to this rider",
+    ("rider", "fare_sum"): "billed to this rider",
+    ("driver", "refunds"): "for trips of this driver",
+    ("driver", "fare_sum"): "for trips of this driver",
+    ("pair", "fare_sum"): "for trips with this driver",
+}
 # Request feature -> group, sentence with the value in it, and its name where the value is unknown.
 _REQUEST: Mapping[str, tuple[str, str, str]] = {
     "hour_of_day": ("hour_of_day", "it happened {}", "the hour"),

@@ -168,8 +168,8 @@ def _pattern(history: History, own: frozenset[str]) -> str:
 
 def _company(past: Sequence[Interaction], own: frozenset[str]) -> str:
     """The counterparts by kind, the two that count most by name."""
-    kinds = Counter(kind for kind, _ in {(i.neighbour_kind, i.neighbour) for i in past})
-    counted = [count(n, _NOUNS[kind], f"{_NOUNS[kind]}s") for kind, n in sorted(kinds.items(), key=lambda k: -k[1])]
+    of_kind = {kind: len({i.neighbour for i in past if i.neighbour_kind == kind}) for kind in ENTITY_KINDS}
+    counted = [count(n, _NOUNS[kind], f"{_NOUNS[kind]}s") for kind, n in of_kind.items() if n]
     by_influence = sorted(past, key=lambda i: -i.influence)
     named = list(dict.fromkeys(short(i.neighbour) for i in by_influence if i.neighbour not in own))[:2]
     return f"{' and '.join(counted)} ({', '.join(named)})"

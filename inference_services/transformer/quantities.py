@@ -46,6 +46,7 @@ def metres(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """A time span: in the largest unit of which it holds one and a half, so that 90 minutes stay minutes."""
+    seconds = min(seconds, _HUGE)
     for unit, one, many in ((_YEAR, "year", "years"), (_DAY, "day", "days"), (_HOUR, "hour", "hours")):
         if seconds >= 1.5 * unit or (unit < _YEAR and seconds == unit):
             value = seconds / unit
