@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from feature_repo.event_schemas import CATALOGUE
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, PROFILE_KINDS
 from feature_repo.request_features import REQUEST_DESCRIPTIONS
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S, WINDOWS, ActivityKind, Window
@@ -68,6 +69,19 @@ _RELATIONS: Mapping[tuple[str, str], str] = {
     ("driver", "fare_sum"): "for trips of this driver",
     ("pair", "fare_sum"): "for trips with this driver",
 }
+# What a request feature is made of, where it is no field itself; hours, weekdays and ids are in every event.
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "hour_of_day": (),
+    "day_of_week": (),
+    "straight_line_m": ("pickup_lat", "dropoff_lat"),
+    "detour_ratio": ("distance_m", "pickup_lat", "dropoff_lat"),
+    "speed_kmh": ("distance_m", "duration_s"),
+    "fare_per_km": ("amount", "distance_m"),
+    "fare_per_km_vs_city": ("amount", "distance_m"),
+    "speed_vs_city": ("distance_m", "duration_s"),
+    "gps_accuracy_vs_city": ("gps_accuracy_m",),
+    "has_payment_instrument": (),
+}
 # Request feature -> group, sentence with the value in it, and its name where the value is unknown.
 _REQUEST: Mapping[str, tuple[str, str, str]] = {
     "hour_of_day": ("hour_of_day", "it happened {}", "the hour"),
@@ -102,6 +116,7 @@ class FeatureSentence:
         unknown: the sentence for a value that is not known.
         amount: a value alone, for the comparison; None where a comparison says nothing (a flag, a weekday, a city).
         usual: what peers do, with a place for the amount.
+        types: the event types that can have the feature; None for all.
     """
 
     group: str
@@ -110,6 +125,7 @@ class FeatureSentence:
     unknown: str
     amount: Callable[[float], str] | None = None
     usual: str = "have {}"
+    types: frozenset[str] | None = None
 
     def peers(self, event_type: str) -> str:
         """Who the comparison is with, by the event's type where the feature is about the event itself."""
@@ -157,8 +173,14 @@ def _request(name: str) -> FeatureSentence:
     group, text, label = _REQUEST[name]
     amount, comparable = _UNITS[REQUEST_DESCRIPTIONS[name].unit]
     unknown = f"{label} is unknown"
+    fields = set(_FIELDS.get(name, (name,)))
     return FeatureSentence(
-        group, EVENT, lambda v: text.format(amount(float(v))), unknown, amount if comparable else None
+        group,
+        EVENT,
+        lambda value: text.format(amount(float(value))),
+        unknown,
+        amount if comparable else None,
+        types=frozenset(event_type for event_type, allowed in CATALOGUE.allowed.items() if fields <= allowed),
     )
 
 

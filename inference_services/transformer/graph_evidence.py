@@ -20,11 +20,10 @@ from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.feature_sentences import EVENT_NOUNS, article
 from inference_services.transformer.quantities import count, duration, toman
+from inference_services.transformer.reasons import LEAST_CONTRIBUTION
 
 MAX_GRAPH_REASONS = 2
 MAX_NEIGHBOURS = 3
-# An influence that moves the odds by less than five per cent is no reason.
-LEAST_INFLUENCE = 0.05
 _BURST_S = 3600.0
 _NOUNS = {"rider": "rider", "driver": "driver", "device": "device", "payment_instrument": "card or wallet"}
 _SHARED = frozenset({"device", "payment_instrument"})
@@ -91,7 +90,7 @@ class GraphReason:
 def graph_reasons(histories: Sequence[History]) -> list[GraphReason]:
     """The histories of one event that raised its score, the strongest first; at most MAX_GRAPH_REASONS."""
     own = frozenset(history.entity for history in histories)
-    raised = sorted((h for h in histories if h.influence >= LEAST_INFLUENCE), key=lambda h: -h.influence)
+    raised = sorted((h for h in histories if h.influence >= LEAST_CONTRIBUTION), key=lambda h: -h.influence)
     found = []
     for history in raised:
         telling = sorted(history.interactions, key=lambda i: -i.influence)[:MAX_NEIGHBOURS]

@@ -24,10 +24,13 @@ from inference_services.typical_values import Typical
 MAX_FEATURE_REASONS = 3
 STORE_GONE = "the feature store did not answer, so the past of this event's rider, driver, device and card is unknown"
 NO_MODEL = "no model could score this event, so a person decides"
+# A contribution that moves the odds by less than five per cent is no reason.
+LEAST_CONTRIBUTION = 0.05
 # Entity kind -> the ids without which an event has none.
 _IDS = {kind: activity.id_fields for kind, activity in ACTIVITY_KINDS.items()}
 _STORE_FEATURES = frozenset(STORE_FEATURES)
-_STORE = "store"
+_NAMES_NO = "the event names no"
+_STORE, _TYPE = "store", "event_type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +77,40 @@ def feature_reasons(
         named: the entity kinds that the event names.
         typical: what is typical of the event's type, by feature; may be empty.
     """
-    known = [(name, float(given)) for name, given in zip(features, contributions, strict=False) if name in SENTENCES]
-    groups: dict[str, list[tuple[str, float]]] = {}
-    for name, contribution in known:
-        groups.setdefault(_group(name, values.get(name), named), []).append((name, contribution))
-    totals = {group: sum(c for _, c in members) for group, members in groups.items()}
-    strongest = sorted((g for g in groups if totals[g] > 0), key=lambda g: -totals[g])[:MAX_FEATURE_REASONS]
+    event_type = str(values.get("event_type", ""))
+    groups: dict[str, list[tuple[float, str]]] = {}
+    for name, contribution in zip(features, contributions, strict=False):
+        if name in SENTENCES:
+            group = _group(name, _plain(values.get(name)), named, event_type)
+            groups.setdefault(group, []).append((float(contribution), name))
+    totals = {group: sum(contribution for contribution, _ in members) for group, members in groups.items()}
+    raised = sorted((g for g in groups if totals[g] >= LEAST_CONTRIBUTION), key=lambda g: -totals[g])
     found = []
-    for group in strongest:
-        name = max(groups[group], key=lambda member: member[1])[0]
+    for group in raised[:MAX_FEATURE_REASONS]:
+        name = _TYPE if group == _TYPE else max(groups[group])[1]
         value = _plain(values.get(name))
-        usual = typical.get(name) if SENTENCES[name].amount and isinstance(value, float) else None
-        missing = _missing(name, value, named)
-        text = missing or _sentence(SENTENCES[name], value, usual, str(values.get("event_type", "")))
-        found.append(FeatureReason(text, name, value, None if missing else usual, totals[group]))
+        shared = _shared_sentence(group)
+        usual = None if shared or value is None or SENTENCES[name].amount is None else typical.get(name)
+        text = shared or _sentence(SENTENCES[name], value, usual, event_type)
+        found.append(FeatureReason(text, name, value, usual, totals[group]))
     return found
 
 
-def _group(name: str, value: Any, named: Set[str]) -> str:
-    absent = _absent(SENTENCES[name].subject, named)
-    if name in _STORE_FEATURES and _plain(value) is None:
-        return _STORE
-    return f"no {absent}" if absent else SENTENCES[name].group
-
-
-def _missing(name: str, value: float | str | None, named: Set[str]) -> str | None:
-    """The sentence of a feature that has no value for a reason that many share."""
+def _group(name: str, value: float | str | None, named: Set[str], event_type: str) -> str:
+    """What the feature gives a reason together with: its measure, or what took its value away and that of others."""
+    sentence = SENTENCES[name]
     if name in _STORE_FEATURES and value is None:
+        return _STORE
+    if value is None and sentence.types is not None and event_type not in sentence.types:
+        return _TYPE
+    absent = _absent(sentence.subject, named)
+    return f"{_NAMES_NO} {absent}" if absent else sentence.group
+
+
+def _shared_sentence(group: str) -> str | None:
+    if group == _STORE:
         return STORE_GONE
-    absent = _absent(SENTENCES[name].subject, named)
-    return f"the event names no {absent}" if absent else None
+    return group if group.startswith(_NAMES_NO) else None
 
 
 def _absent(subject: str, named: Set[str]) -> str | None:

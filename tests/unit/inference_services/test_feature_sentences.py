@@ -33,6 +33,14 @@ def test_only_what_cannot_be_compared_is_not() -> None:
     assert alone == flags | set(CATEGORICAL_FEATURES)
 
 
+def test_every_feature_of_the_event_is_had_by_the_types_that_carry_its_fields() -> None:
+    assert all(sentence.types != frozenset() for sentence in SENTENCES.values())
+    assert SENTENCES["detour_ratio"].types == {"trip_requested", "trip_completed"}
+    assert SENTENCES["attempt"].types == {"payment_authorized"}
+    assert SENTENCES["hour_of_day"].types == set(EVENT_TYPES)
+    assert SENTENCES["rider_trips_7d"].types is None
+
+
 def test_a_new_request_or_store_feature_without_a_sentence_is_an_error() -> None:
     with pytest.raises(LookupError, match="no sentence for the features rider_star_sign"):
         feature_sentences((*MODEL_FEATURES, "rider_star_sign"))

@@ -13,13 +13,13 @@ from feature_repo.event_schemas import EVENT_TYPES
 from feature_repo.graph_features import INTERACTION
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.graph_evidence import (
-    LEAST_INFLUENCE,
     MAX_GRAPH_REASONS,
     History,
     Interaction,
     graph_reasons,
     histories,
 )
+from inference_services.transformer.reasons import LEAST_CONTRIBUTION
 from tests.contract.fusion_bundle import PAYMENT
 
 RIDER, DRIVER, DEVICE = "r1-00000000000000aa", "d1-00000000000000dd", "v1-00000000000000bb"
@@ -93,7 +93,7 @@ def test_the_full_pseudonyms_are_in_the_fields_and_none_is_in_the_sentence() -> 
 def test_what_lowers_the_score_or_hardly_moves_it_is_no_reason() -> None:
     past = (met(other(1), HOUR, 0.5),)
     assert graph_reasons([History("device", DEVICE, -0.8, past)]) == []
-    assert graph_reasons([History("device", DEVICE, LEAST_INFLUENCE / 2, past)]) == []
+    assert graph_reasons([History("device", DEVICE, LEAST_CONTRIBUTION / 2, past)]) == []
     lowering = (met(other(1), HOUR, -0.5),)
     assert graph_reasons([History("device", DEVICE, 0.8, lowering)]) == []
 

@@ -12,7 +12,13 @@ import pytest
 from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES
 from feature_repo.pseudonyms import ENTITY_KINDS
 from inference_services.transformer.feature_sentences import SENTENCES
-from inference_services.transformer.reasons import MAX_FEATURE_REASONS, STORE_GONE, FeatureReason, feature_reasons
+from inference_services.transformer.reasons import (
+    LEAST_CONTRIBUTION,
+    MAX_FEATURE_REASONS,
+    STORE_GONE,
+    FeatureReason,
+    feature_reasons,
+)
 from inference_services.typical_values import Typical
 
 EVERYBODY = frozenset(ENTITY_KINDS)
@@ -107,7 +113,7 @@ def test_groups_keep_the_additivity_of_contributions() -> None:
 
 def test_a_store_that_is_down_is_one_reason_however_many_features_miss() -> None:
     values = {**dict.fromkeys(STORE_FEATURES, math.nan), "amount": 5.0}
-    found = reasons({**dict.fromkeys(STORE_FEATURES, 0.01), "amount": 0.02}, values)
+    found = reasons({**dict.fromkeys(STORE_FEATURES, 0.01), "amount": 0.2}, values)
     assert [r.text for r in found] == [STORE_GONE, "amount of 5 toman"]
     assert found[0].value is None
     assert found[0].contribution == pytest.approx(0.01 * len(STORE_FEATURES))
@@ -119,6 +125,23 @@ def test_an_entity_that_the_event_does_not_name_has_no_counts() -> None:
     values = {"driver_trips_7d": 0.0, "pair_trips_7d": 0.0}
     (found,) = reasons({"driver_trips_7d": 1.0, "pair_trips_7d": 0.5}, values, typical, named)
     assert (found.text, found.typical, found.contribution) == ("the event names no driver", None, 1.5)
+
+
+def test_what_events_of_a_type_never_have_is_said_of_the_type() -> None:
+    contributions = {"amount": 0.3, "detour_ratio": 0.2, "event_type": -0.1, "hour_of_day": 0.1}
+    values = {"event_type": "account_changed", "amount": math.nan, "detour_ratio": math.nan, "hour_of_day": 3.0}
+    found = reasons(contributions, values)
+    assert [(r.text, r.feature) for r in found] == [
+        ("it is an account change", "event_type"),
+        ("it happened between 03:00 and 04:00", "hour_of_day"),
+    ]
+    assert found[0].contribution == pytest.approx(0.4)
+    (unknown,) = reasons({"detour_ratio": 0.2}, {"detour_ratio": math.nan})
+    assert unknown.text == "the detour is unknown"
+
+
+def test_what_hardly_moves_the_odds_is_no_reason() -> None:
+    assert reasons({"amount": LEAST_CONTRIBUTION / 2}, {"amount": 5.0}) == []
 
 
 def test_a_flag_is_not_compared() -> None:
