@@ -25,84 +25,21 @@ from inference_services.transformer.quantities import (
     toman,
     toman_per_km,
 )
+from inference_services.transformer.words import (
+    COUNTS,
+    ENTITIES,
+    EVENT_NOUNS,
+    FIELDS,
+    NOUNS,
+    RELATIONS,
+    REQUEST,
+    SUMS,
+    article,
+)
 
 EVENT = "event"
 _DAY_S = 86_400
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-# Event type -> one, many.
-EVENT_NOUNS: Mapping[str, tuple[str, str]] = {
-    "trip_requested": ("trip request", "trip requests"),
-    "trip_completed": ("completed trip", "completed trips"),
-    "trip_cancelled": ("cancelled trip", "cancelled trips"),
-    "payment_authorized": ("payment", "payments"),
-    "promo_redeemed": ("redeemed promotion", "redeemed promotions"),
-    "refund_claimed": ("refund claim", "refund claims"),
-    "account_changed": ("account change", "account changes"),
-}
-# Entity -> how a count relates to it, and who is like it.
-_ENTITIES: Mapping[str, tuple[str, str]] = {
-    "rider": ("of this rider", "riders like this"),
-    "driver": ("of this driver", "drivers like this"),
-    "device": ("on this device", "devices like this"),
-    "payment_instrument": ("on this card or wallet", "cards and wallets like this"),
-    "pair": ("with this driver", "riders like this"),
-}
-# Measure -> one, many; a sum of money has its own form.
-_COUNTS: Mapping[str, tuple[str, str]] = {
-    "requests": ("trip request", "trip requests"),
-    "trips": ("trip", "trips"),
-    "cancels": ("cancelled trip", "cancelled trips"),
-    "payments": ("charge", "charges"),
-    "promos": ("redeemed promotion", "redeemed promotions"),
-    "refunds": ("refund claim", "refund claims"),
-    "changes": ("account change", "account changes"),
-    "drivers": ("driver", "different drivers"),
-    "riders": ("rider", "different riders"),
-}
-_SUMS: Mapping[str, str] = {"fare_sum": "fares", "amount_sum": "charges"}
-# Where the entity's own relation would say something else.
-_RELATIONS: Mapping[tuple[str, str], str] = {
-    ("rider", "payments"): "to this rider",
-    ("rider", "fare_sum"): "billed to this rider",
-    ("driver", "refunds"): "for trips of this driver",
-    ("driver", "fare_sum"): "for trips of this driver",
-    ("pair", "fare_sum"): "for trips with this driver",
-}
-# What a request feature is made of, where it is no field itself; hours, weekdays and ids are in every event.
-_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "hour_of_day": (),
-    "day_of_week": (),
-    "straight_line_m": ("pickup_lat", "dropoff_lat"),
-    "detour_ratio": ("distance_m", "pickup_lat", "dropoff_lat"),
-    "speed_kmh": ("distance_m", "duration_s"),
-    "fare_per_km": ("amount", "distance_m"),
-    "fare_per_km_vs_city": ("amount", "distance_m"),
-    "speed_vs_city": ("distance_m", "duration_s"),
-    "gps_accuracy_vs_city": ("gps_accuracy_m",),
-    "has_payment_instrument": (),
-}
-# Request feature -> group, sentence with the value in it, and its name where the value is unknown.
-_REQUEST: Mapping[str, tuple[str, str, str]] = {
-    "hour_of_day": ("hour_of_day", "it happened {}", "the hour"),
-    "day_of_week": ("day_of_week", "it happened on a {}", "the weekday"),
-    "amount": ("amount", "amount of {}", "the amount"),
-    "distance_m": ("distance", "route of {}", "the route's length"),
-    "duration_s": ("duration", "trip time of {}", "the trip time"),
-    "surge": ("surge", "price multiplier of {}", "the price multiplier"),
-    "promo_applied": ("promo_applied", "{} promotion lowers the fare", "whether a promotion applies"),
-    "attempt": ("attempt", "{} at this charge", "the number of attempts"),
-    "straight_line_m": ("straight_line", "{} from pickup to drop-off as the crow flies", "the distance of the places"),
-    "detour_ratio": ("detour", "route {} as long as the straight line", "the detour"),
-    "speed_kmh": ("speed", "average speed of {}", "the speed"),
-    "fare_per_km": ("fare_per_km", "price of {}", "the price per km"),
-    "fare_per_km_vs_city": ("fare_per_km", "price per km {} the city's", "the price per km against the city's"),
-    "speed_vs_city": ("speed", "average speed {} the city's", "the speed against the city's"),
-    "gps_accuracy_m": ("gps_accuracy", "GPS uncertain by {}", "the GPS accuracy"),
-    "gps_accuracy_vs_city": ("gps_accuracy", "GPS uncertainty {} the city's", "the GPS accuracy against the city's"),
-    "gps_max_jump_m": ("gps_max_jump", "a GPS jump of {}", "the longest GPS jump"),
-    "has_payment_instrument": ("payment_instrument", "{} card or wallet is named", "whether a card or wallet is named"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +66,7 @@ class FeatureSentence:
 
     def peers(self, event_type: str) -> str:
         """Who the comparison is with, by the event's type where the feature is about the event itself."""
-        return f"{EVENT_NOUNS[event_type][1]} like this" if self.subject == EVENT else _ENTITIES[self.subject][1]
+        return f"{EVENT_NOUNS[event_type][1]} like this" if self.subject == EVENT else ENTITIES[self.subject][1]
 
 
 def feature_sentences(
@@ -141,20 +78,15 @@ def feature_sentences(
         LookupError: a feature has none; the message names it and what to do.
     """
     made: dict[str, FeatureSentence] = {name: _categorical(name) for name in CATEGORICAL_FEATURES}
-    made |= {name: _request(name) for name in _REQUEST}
+    made |= {name: _request(name) for name in REQUEST}
     for kind in PROFILE_KINDS:
         made |= _profile(kind)
     for activity in kinds.values():
         made |= _activity(activity)
     missing = [name for name in names if name not in made]
     if missing:
-        raise LookupError(f"no sentence for the features {', '.join(missing)}: give their words in {__name__}")
+        raise LookupError(f"no sentence for the features {', '.join(missing)}: give their words in words.py")
     return {name: made[name] for name in names}
-
-
-def article(noun: str) -> str:
-    """ "a" or "an"."""
-    return "an" if noun[0] in "aeiou" else "a"
 
 
 def _categorical(name: str) -> FeatureSentence:
@@ -170,13 +102,15 @@ def _categorical(name: str) -> FeatureSentence:
 
 
 def _request(name: str) -> FeatureSentence:
-    group, text, label = _REQUEST[name]
+    group, text, label = REQUEST[name]
     amount, comparable = _UNITS[REQUEST_DESCRIPTIONS[name].unit]
     unknown = f"{label} is unknown"
-    fields = set(_FIELDS.get(name, (name,)))
+    fields = set(FIELDS.get(name, (name,)))
+    # Whether an entity is named is about the entity: without it, this and its counts are one reason.
+    subject = name.removeprefix("has_") if name.startswith("has_") else EVENT
     return FeatureSentence(
         group,
-        EVENT,
+        subject,
         lambda value: text.format(amount(float(value))),
         unknown,
         amount if comparable else None,
@@ -185,7 +119,7 @@ def _request(name: str) -> FeatureSentence:
 
 
 def _profile(kind: str) -> dict[str, FeatureSentence]:
-    entity = _noun(kind)
+    entity = NOUNS[kind]
 
     def seen(value: float) -> str:
         # 0 is an entity that no publication knows yet.
@@ -195,7 +129,7 @@ def _profile(kind: str) -> dict[str, FeatureSentence]:
         return f"this {entity} was first seen {seen(float(value))}"
 
     def lifetime(value: float | str) -> str:
-        return f"{count(float(value), 'trip', 'trips')} {_ENTITIES[kind][0]} before today"
+        return f"{count(float(value), 'trip', 'trips')} {ENTITIES[kind][0]} before today"
 
     return {
         f"{kind}_tenure_days": FeatureSentence(
@@ -207,7 +141,7 @@ def _profile(kind: str) -> dict[str, FeatureSentence]:
             "were first seen {}",
         ),
         f"{kind}_lifetime_trips": FeatureSentence(
-            f"{kind}_lifetime_trips", kind, lifetime, f"the trips {_ENTITIES[kind][0]} are unknown", _plain_count
+            f"{kind}_lifetime_trips", kind, lifetime, f"the trips {ENTITIES[kind][0]} are unknown", _plain_count
         ),
     }
 
@@ -220,17 +154,17 @@ def _activity(kind: ActivityKind) -> dict[str, FeatureSentence]:
 
 
 def _windowed(kind: str, measure: str, window: Window) -> FeatureSentence:
-    relation = _RELATIONS.get((kind, measure)) or _words(_ENTITIES, kind)[0]
+    relation = RELATIONS.get((kind, measure)) or _words(ENTITIES, kind)[0]
     past = f"{relation} in {_window(window)}"
     group = f"{kind}_{measure}"
-    if measure in _SUMS:
-        noun = _SUMS[measure]
+    if measure in SUMS:
+        noun = SUMS[measure]
 
         def say_sum(value: float | str) -> str:
             return f"{noun} of {toman(float(value))} {past}" if value else f"no {noun} {past}"
 
         return FeatureSentence(group, kind, say_sum, f"the {noun} {past} are unknown", toman)
-    one, many = _words(_COUNTS, measure)
+    one, many = _words(COUNTS, measure)
     none = many.removeprefix("different ")
 
     def say_count(value: float | str) -> str:
@@ -240,11 +174,11 @@ def _windowed(kind: str, measure: str, window: Window) -> FeatureSentence:
 
 
 def _age(kind: str) -> FeatureSentence:
-    latest = f"latest event {_ENTITIES[kind][0]}"
+    latest = f"latest event {ENTITIES[kind][0]}"
 
     def say(value: float | str) -> str:
         if float(value) >= LONGEST_WINDOW_S:
-            return f"no event {_ENTITIES[kind][0]} in {duration(LONGEST_WINDOW_S)}"
+            return f"no event {ENTITIES[kind][0]} in {duration(LONGEST_WINDOW_S)}"
         return f"the {latest} was {duration(float(value))} ago"
 
     def amount(value: float) -> str:
@@ -265,12 +199,8 @@ def _window(window: Window) -> str:
 
 def _words(table: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
     if name not in table:
-        raise LookupError(f"no words for {name!r}: give them in {__name__}")
+        raise LookupError(f"no words for {name!r}: give them in words.py")
     return table[name]
-
-
-def _noun(kind: str) -> str:
-    return "card or wallet" if kind == "payment_instrument" else kind
 
 
 def _hour(value: float) -> str:

@@ -18,14 +18,13 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import EVENT_TYPES
 from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym
 from inference_services.subgraph import Subgraph
-from inference_services.transformer.feature_sentences import EVENT_NOUNS, article
 from inference_services.transformer.quantities import count, duration, toman
 from inference_services.transformer.reasons import LEAST_CONTRIBUTION
+from inference_services.transformer.words import EVENT_NOUNS, NOUNS, article
 
 MAX_GRAPH_REASONS = 2
 MAX_NEIGHBOURS = 3
 _BURST_S = 3600.0
-_NOUNS = {"rider": "rider", "driver": "driver", "device": "device", "payment_instrument": "card or wallet"}
 _SHARED = frozenset({"device", "payment_instrument"})
 
 
@@ -148,7 +147,7 @@ def _interaction(record: np.void, as_of_us: int, influence: float) -> Interactio
 def _pattern(history: History, own: frozenset[str]) -> str:
     """Whom the entity met lately: somebody shared, the same partner again, or several."""
     past = history.interactions
-    noun = _NOUNS[history.kind]
+    noun = NOUNS[history.kind]
     others = [i for i in past if i.neighbour not in own]
     same = Counter(i.neighbour for i in past if i.neighbour in own)
     if history.kind in _SHARED and others:
@@ -168,7 +167,7 @@ def _pattern(history: History, own: frozenset[str]) -> str:
 def _company(past: Sequence[Interaction], own: frozenset[str]) -> str:
     """The counterparts by kind, the two that count most by name."""
     of_kind = {kind: len({i.neighbour for i in past if i.neighbour_kind == kind}) for kind in ENTITY_KINDS}
-    counted = [count(n, _NOUNS[kind], f"{_NOUNS[kind]}s") for kind, n in of_kind.items() if n]
+    counted = [count(n, NOUNS[kind], f"{NOUNS[kind]}s") for kind, n in of_kind.items() if n]
     by_influence = sorted(past, key=lambda i: -i.influence)
     named = list(dict.fromkeys(short(i.neighbour) for i in by_influence if i.neighbour not in own))[:2]
     return f"{' and '.join(counted)} ({', '.join(named)})"
@@ -190,7 +189,7 @@ def _told(interaction: Interaction, own: frozenset[str]) -> str:
 
 
 def _who(interaction: Interaction, own: frozenset[str]) -> str:
-    noun = _NOUNS[interaction.neighbour_kind]
+    noun = NOUNS[interaction.neighbour_kind]
     return f"this {noun}" if interaction.neighbour in own else f"{noun} {short(interaction.neighbour)}"
 
 

@@ -19,6 +19,7 @@ from feature_repo.feature_names import STORE_FEATURES
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.tiles import ACTIVITY_KINDS
 from inference_services.transformer.feature_sentences import EVENT, SENTENCES, FeatureSentence
+from inference_services.transformer.words import NOUNS
 from inference_services.typical_values import Typical
 
 MAX_FEATURE_REASONS = 3
@@ -119,7 +120,7 @@ def _absent(subject: str, named: Set[str]) -> str | None:
         return None
     kinds = [field.removesuffix("_id") for field in _IDS[subject]]
     first = next((kind for kind in kinds if kind not in named), None)
-    return "card or wallet" if first == "payment_instrument" else first
+    return NOUNS[first] if first else None
 
 
 def _sentence(sentence: FeatureSentence, value: float | str | None, usual: Typical | None, event_type: str) -> str:

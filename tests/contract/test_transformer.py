@@ -347,6 +347,16 @@ def test_another_version_s_explanation_is_not_this_decision_s(decide: DecideOne)
     assert record["reasons"] == [FEATURE_REASON]
 
 
+def test_a_canary_s_other_version_is_asked_again_for_the_one_that_scored(decide: DecideOne):
+    versions = iter([L2, L1])
+
+    def either(request: dict[str, Any]) -> httpx.Response:
+        return answering(3.0, next(versions))(request)  # type: ignore[return-value]
+
+    record = decide(after(answering(3.0, L1), either), answering(2.0, G1))
+    assert without_neighbours(record["reasons"]) == [FEATURE_REASON, GRAPH_REASON]
+
+
 def test_a_score_that_did_not_count_gives_no_reasons(decide: DecideOne):
     asked: list[dict[str, Any]] = []
     record = decide(answering(1.0, L2, asked), answering(2.0, G1))

@@ -11,7 +11,8 @@ from feature_repo.event_schemas import EVENT_TYPES
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
 from feature_repo.tiles import ACTIVITY_KINDS, Measure
 from inference_services.transformer import quantities
-from inference_services.transformer.feature_sentences import EVENT_NOUNS, SENTENCES, feature_sentences
+from inference_services.transformer.feature_sentences import SENTENCES, feature_sentences
+from inference_services.transformer.words import EVENT_NOUNS
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 3.7, 41.0, 250_000.0, 1e300, -5.0])

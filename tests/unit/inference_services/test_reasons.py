@@ -127,6 +127,15 @@ def test_an_entity_that_the_event_does_not_name_has_no_counts() -> None:
     assert (found.text, found.typical, found.contribution) == ("the event names no driver", None, 1.5)
 
 
+def test_an_event_without_a_card_says_so_once() -> None:
+    contributions = {"has_payment_instrument": 0.3, "payment_instrument_age_s": 0.2}
+    values = {"has_payment_instrument": 0.0, "payment_instrument_age_s": 2_592_000.0}
+    (found,) = reasons(contributions, values, named=frozenset({"rider"}))
+    assert (found.text, found.contribution) == ("the event names no card or wallet", pytest.approx(0.5))
+    (found,) = reasons({"has_payment_instrument": 0.3}, {"has_payment_instrument": 1.0})
+    assert found.text == "a card or wallet is named"
+
+
 def test_what_events_of_a_type_never_have_is_said_of_the_type() -> None:
     contributions = {"amount": 0.3, "detour_ratio": 0.2, "event_type": -0.1, "hour_of_day": 0.1}
     values = {"event_type": "account_changed", "amount": math.nan, "detour_ratio": math.nan, "hour_of_day": 3.0}
