@@ -73,14 +73,14 @@ class GraphReason:
     Attributes:
         text: the sentence; it shortens pseudonyms.
         entity: pseudonym of the event's entity whose history it is.
-        neighbour: pseudonym of the counterpart that counts most.
+        neighbour: pseudonym of the counterpart that counts most, None where no interaction raises the score alone.
         neighbours: the interactions that raised the score most, the strongest first.
         contribution: how much the graph model's raw score (log-odds) falls without this history.
     """
 
     text: str
     entity: str
-    neighbour: str
+    neighbour: str | None
     neighbours: tuple[Interaction, ...]
     contribution: float
     kind: Literal["graph"] = "graph"
@@ -89,15 +89,17 @@ class GraphReason:
 def graph_reasons(histories: Sequence[History]) -> list[GraphReason]:
     """The histories of one event that raised its score, the strongest first; at most MAX_GRAPH_REASONS."""
     own = frozenset(history.entity for history in histories)
-    raised = sorted((h for h in histories if h.influence >= LEAST_CONTRIBUTION), key=lambda h: -h.influence)
+    raised = [h for h in histories if h.influence >= LEAST_CONTRIBUTION and h.interactions]
     found = []
-    for history in raised:
-        telling = sorted(history.interactions, key=lambda i: -i.influence)[:MAX_NEIGHBOURS]
-        telling = [i for i in telling if i.influence > 0]
-        if telling:
-            text = f"{_pattern(history, own)}; most telling: {_told(telling[0], own)}"
-            found.append(GraphReason(text, history.entity, telling[0].neighbour, tuple(telling), history.influence))
-    return found[:MAX_GRAPH_REASONS]
+    for history in sorted(raised, key=lambda h: -h.influence)[:MAX_GRAPH_REASONS]:
+        telling = sorted((i for i in history.interactions if i.influence > 0), key=lambda i: -i.influence)
+        strongest = telling[0] if telling else None
+        alone = strongest is not None and strongest.influence >= LEAST_CONTRIBUTION
+        detail = f"most telling: {_told(telling[0], own)}" if alone else "no single event tells much alone"
+        text = f"{_pattern(history, own)}; {detail}"
+        neighbour = strongest.neighbour if strongest else None
+        found.append(GraphReason(text, history.entity, neighbour, tuple(telling[:MAX_NEIGHBOURS]), history.influence))
+    return found
 
 
 def histories(
@@ -156,11 +158,12 @@ def _pattern(history: History, own: frozenset[str]) -> str:
         return f"this {noun} was used by {count(riders, 'other rider', 'other riders')} in the last {span}"
     last = f"last {len(past)} events" if len(past) > 1 else "last event"
     verb = "were" if len(past) > 1 else "was"
-    if same and not others:
+    if len(same) == 1 and not others:
         return f"this {noun}'s {last} {verb} with {_who(past[0], own)}{_burst(past)}"
-    if sum(same.values()) > 1:
-        partner = next(i for i in past if i.neighbour == same.most_common(1)[0][0])
-        return f"{same[partner.neighbour]} of this {noun}'s {last} {verb} with {_who(partner, own)}{_burst(past)}"
+    partner, times = same.most_common(1)[0] if same else ("", 0)
+    if times > 1:
+        theirs = [i for i in past if i.neighbour == partner]
+        return f"{times} of this {noun}'s {last} {verb} with {_who(theirs[0], own)}{_burst(theirs)}"
     return f"this {noun}'s {last} {verb} with {_company(past, own)}{_burst(past)}"
 
 
@@ -170,7 +173,7 @@ def _company(past: Sequence[Interaction], own: frozenset[str]) -> str:
     counted = [count(n, NOUNS[kind], f"{NOUNS[kind]}s") for kind, n in of_kind.items() if n]
     by_influence = sorted(past, key=lambda i: -i.influence)
     named = list(dict.fromkeys(short(i.neighbour) for i in by_influence if i.neighbour not in own))[:2]
-    return f"{' and '.join(counted)} ({', '.join(named)})"
+    return " and ".join(counted) + (f" ({', '.join(named)})" if named else "")
 
 
 def _burst(past: Sequence[Interaction]) -> str:

@@ -60,10 +60,17 @@ def test_a_driver_with_a_burst_of_riders() -> None:
 
 
 def test_the_same_pair_again_and_again() -> None:
-    past = [met(RIDER, n * DAY, 0.2, amount=85_000) for n in (1, 2, 3)] + [met(other(9), 4 * DAY)]
+    past = [met(RIDER, n * 25 * MINUTE, 0.2, amount=85_000) for n in (1, 2, 3)] + [met(other(9), MINUTE)]
     assert text_of("driver", DRIVER, *past) == (
-        "3 of this driver's last 4 events were with this rider; "
-        "most telling: a completed trip of 85,000 toman with this rider, 1 day earlier"
+        "3 of this driver's last 4 events were with this rider, 2 of them within one hour; "
+        "most telling: a completed trip of 85,000 toman with this rider, 25 minutes earlier"
+    )
+
+
+def test_a_rider_s_own_driver_and_device_met_once_each_are_no_pattern() -> None:
+    assert text_of("rider", RIDER, met(DRIVER, DAY), met(DEVICE, DAY), met("d1-ab12000000000000", DAY)) == (
+        "this rider's last 3 events were with 2 drivers and 1 device (d1-ab12…); "
+        "most telling: a completed trip with this driver, 1 day earlier"
     )
 
 
@@ -71,6 +78,16 @@ def test_a_rider_with_one_driver_only() -> None:
     assert text_of("rider", RIDER, met(DRIVER, 10 * MINUTE), met(DRIVER, 40 * MINUTE)) == (
         "this rider's last 2 events were with this driver, all of them within one hour; "
         "most telling: a completed trip with this driver, 10 minutes earlier"
+    )
+
+
+def test_a_rider_s_own_driver_and_device_are_not_taken_for_one() -> None:
+    assert text_of("rider", RIDER, met(DRIVER, DAY), met(DRIVER, DAY), met(DEVICE, DAY)) == (
+        "2 of this rider's last 3 events were with this driver; "
+        "most telling: a completed trip with this driver, 1 day earlier"
+    )
+    assert text_of("rider", RIDER, met(DRIVER, DAY), met(DEVICE, DAY)).startswith(
+        "this rider's last 2 events were with 1 driver and 1 device; "
     )
 
 
@@ -94,8 +111,14 @@ def test_what_lowers_the_score_or_hardly_moves_it_is_no_reason() -> None:
     past = (met(other(1), HOUR, 0.5),)
     assert graph_reasons([History("device", DEVICE, -0.8, past)]) == []
     assert graph_reasons([History("device", DEVICE, LEAST_CONTRIBUTION / 2, past)]) == []
-    lowering = (met(other(1), HOUR, -0.5),)
-    assert graph_reasons([History("device", DEVICE, 0.8, lowering)]) == []
+
+
+@pytest.mark.parametrize(("influence", "neighbour"), [(0.03, other(1)), (-0.5, None)])
+def test_interactions_that_count_only_together_are_not_singled_out(influence: float, neighbour: str | None) -> None:
+    past = tuple(met(who, HOUR, influence) for who in (other(1), other(1), other(2)))
+    (found,) = graph_reasons([History("device", DEVICE, 0.8, past)])
+    assert found.text == "this device was used by 2 other riders in the last 1 hour; no single event tells much alone"
+    assert found.neighbour == neighbour
 
 
 def test_the_strongest_histories_come_first_and_few_come() -> None:
