@@ -73,6 +73,8 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
     judged = evaluate(
         policy=policy,
         scores=fused.outputs["scores"],
+        lightgbm=trees.outputs["model"],
+        gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
         tracking_uri=tracking_uri,
         run_id=run_id,

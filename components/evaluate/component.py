@@ -8,11 +8,13 @@ def evaluate(
     *,
     policy: str,
     scores: dsl.Input[dsl.Dataset],
+    lightgbm: dsl.Input[dsl.Model],
+    gnn: dsl.Input[dsl.Model],
     fusion: dsl.Input[dsl.Model],
     tracking_uri: str,
     run_id: str,
     evaluation: dsl.Output[dsl.Artifact],
-    plot: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Evaluates the challenger, each model alone, and the champion's pairs.
@@ -20,11 +22,13 @@ def evaluate(
     Args:
         policy: text of threshold_settings.yaml.
         scores: parquet of `fuse_and_calibrate`.
+        lightgbm: the new fraud-lightgbm bundle, whose time for one event is measured.
+        gnn: the new fraud-gnn bundle, likewise.
         fusion: the fraud-fusion bundle, for its thresholds.
         tracking_uri: MLflow server.
         run_id: the MLflow run that takes metrics and artifacts.
         evaluation: JSON of all measures.
-        plot: PNG.
+        report: the page.
         metrics: the challenger's measures, for the pipeline's page.
     """
     import json
@@ -37,9 +41,9 @@ def evaluate(
     import yaml
     from mlflow.entities import Metric
 
-    from components.evaluate.logic import evaluate as measure
-    from components.evaluate.logic import flat_metrics
-    from components.evaluate.plot import write_plot
+    from components.evaluate.logic import flat_metrics, to_json
+    from components.evaluate.report import render
+    from components.evaluate.step import judge, report_of
     from components.mlflow_client import mlflow_client
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.fusion import Thresholds
@@ -47,9 +51,10 @@ def evaluate(
     table = pd.read_parquet(scores.path)
     chosen = json.loads((Path(fusion.path) / "fusion.json").read_text())["thresholds"]
     thresholds = {name: Thresholds(**both) for name, both in chosen.items()}
-    found = measure(table, thresholds, ThresholdSettings.model_validate(yaml.safe_load(policy)))
-    Path(evaluation.path).write_text(json.dumps(found, indent=2) + "\n")
-    write_plot(table, list(found["pairs"]), Path(plot.path))
+    costs = ThresholdSettings.model_validate(yaml.safe_load(policy))
+    found = judge(table, thresholds, costs, lightgbm=Path(lightgbm.path), gnn=Path(gnn.path))
+    Path(evaluation.path).write_text(to_json(found), "utf-8")
+    Path(report.path).write_text(render(report_of(table, found, costs)), "utf-8")
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
     client = mlflow_client(tracking_uri)
@@ -57,5 +62,5 @@ def evaluate(
     client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in flat_metrics(found).items()])
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(evaluation.path, Path(folder) / "evaluation.json")
-        shutil.copyfile(plot.path, Path(folder) / "evaluation.png")
+        shutil.copyfile(report.path, Path(folder) / "evaluation.html")
         client.log_artifacts(run_id, folder, "evaluation")
