@@ -28,19 +28,15 @@ def evaluate(
         metrics: the challenger's measures, for the pipeline's page.
     """
     import json
-    import shutil
-    import tempfile
-    import time
     from pathlib import Path
 
     import pandas as pd
     import yaml
-    from mlflow.entities import Metric
 
     from components.evaluate.logic import evaluate as measure
     from components.evaluate.logic import flat_metrics
     from components.evaluate.plot import write_plot
-    from components.mlflow_client import mlflow_client
+    from components.outbox_delivery import telling
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.fusion import Thresholds
 
@@ -52,10 +48,7 @@ def evaluate(
     write_plot(table, list(found["pairs"]), Path(plot.path))
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
-    client = mlflow_client(tracking_uri)
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in flat_metrics(found).items()])
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(evaluation.path, Path(folder) / "evaluation.json")
-        shutil.copyfile(plot.path, Path(folder) / "evaluation.png")
-        client.log_artifacts(run_id, folder, "evaluation")
+    with telling(tracking_uri, run_id) as outbox:
+        outbox.keep("metrics", flat_metrics(found))
+        files = {"evaluation.json": Path(evaluation.path), "evaluation.png": Path(plot.path)}
+        outbox.keep("artifacts", name="evaluation", files=files)
