@@ -84,11 +84,13 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         lightgbm=trees.outputs["model"],
         gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
+        evaluation=judged.outputs["evaluation"],
         bundle_root=bundle_root,
         tracking_uri=tracking_uri,
         run_id=run_id,
         dataset_sha256=valid.outputs["Output"],
         alias=alias,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).after(passed)
     for task in (rows, trees, graph, fused):
         task.set_cpu_limit("2").set_memory_limit("4Gi")

@@ -32,19 +32,15 @@ def evaluate(
         metrics: the challenger's measures, for the pipeline's page.
     """
     import json
-    import shutil
-    import tempfile
-    import time
     from pathlib import Path
 
     import pandas as pd
     import yaml
-    from mlflow.entities import Metric
 
     from components.evaluate.logic import flat_metrics, to_json
     from components.evaluate.report import render
     from components.evaluate.step import judge, report_of
-    from components.mlflow_client import mlflow_client
+    from components.outbox_delivery import telling
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.fusion import Thresholds
 
@@ -57,10 +53,7 @@ def evaluate(
     Path(report.path).write_text(render(report_of(table, found, costs)), "utf-8")
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
-    client = mlflow_client(tracking_uri)
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in flat_metrics(found).items()])
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(evaluation.path, Path(folder) / "evaluation.json")
-        shutil.copyfile(report.path, Path(folder) / "evaluation.html")
-        client.log_artifacts(run_id, folder, "evaluation")
+    with telling(tracking_uri, run_id) as outbox:
+        outbox.keep("metrics", flat_metrics(found))
+        files = {"evaluation.json": Path(evaluation.path), "evaluation.html": Path(report.path)}
+        outbox.keep("artifacts", name="evaluation", files=files)
