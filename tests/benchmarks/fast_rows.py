@@ -28,7 +28,7 @@ class FastRows:
     def __init__(self, booster: lightgbm.Booster) -> None:
         self._booster = booster
         self._row = np.zeros(booster.num_feature())
-        self._score = np.zeros(1)
+        self._score = ctypes.c_double()
         self._length = ctypes.c_int64()
         self._config = ctypes.c_void_p()
         _check(
@@ -48,14 +48,14 @@ class FastRows:
             self._config,
             ctypes.c_void_p(self._row.ctypes.data),
             ctypes.byref(self._length),
-            ctypes.c_void_p(self._score.ctypes.data),
+            ctypes.byref(self._score),
         )
 
     def __call__(self, row: NDArray[np.float64]) -> float:
         """The raw score of one row [F]."""
         self._row[:] = row
         _check(self._predict(*self._arguments))
-        return float(self._score[0])
+        return self._score.value
 
     def close(self) -> None:
         """Frees the library's side."""
