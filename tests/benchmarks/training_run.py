@@ -14,6 +14,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +23,11 @@ from typing import Self
 import psutil
 from rich.console import Console
 
-from components.register_model.logic import MODELS
 from feature_repo.datasets import Dataset, snapshot
 from feature_repo.event_log import log_days
 from feature_repo.ingestion import ingest_files
 from feature_repo.pseudonyms import Pseudonymiser
+from pipelines.errors import StepError
 from pipelines.local_stack import MANIFESTS
 from pipelines.report import Row
 from pipelines.settings import TrainingRun
@@ -67,6 +68,7 @@ class PipelineUse:
         cpu_s: seconds of processor time, all processes.
         peak_bytes: largest sum of resident sets.
         steps: by step, in the order of their ends.
+        refusal: what the gate said when it let nothing be registered, else empty.
     """
 
     events: int
@@ -74,6 +76,7 @@ class PipelineUse:
     cpu_s: float
     peak_bytes: int
     steps: tuple[StepUse, ...]
+    refusal: str
 
 
 def run(large: int = LARGE, small: int = SMALL) -> list[Row]:
@@ -92,6 +95,7 @@ def run(large: int = LARGE, small: int = SMALL) -> list[Row]:
         Row(name, minutes, "min", "below 12", minutes < _MOST_MINUTES),
         Row(f"{name}, processor time", big.cpu_s / 60, "min"),
         Row(f"{name}, peak memory", peak, "GiB", "below 8", peak < _MOST_GIB),
+        Row(f"{name}, bundles registered", big.refusal or "yes", "yes", not big.refusal),
         *(row for step in big.steps for row in _of_step(step)),
         Row(
             f"training pipeline, time per event of {big.events:,} over {little.events:,}",
@@ -123,20 +127,31 @@ def measure(events: int) -> PipelineUse:
                 alias="champion",
                 purpose="benchmark",
             )
-            used = _processor_s()
+            used, started = _processor_s(), time.perf_counter()
             with _Watch() as watch:
 
                 def ended(done: int, steps: int) -> None:
                     watch.next_step()
                     status.update(f"training on {dataset.events:,} events: {done} of {steps} steps")
 
-                result = run_local(settings, ended)
-            used = _processor_s() - used
-        names = _ENDED.findall(result.log.read_text())
-        assert sorted(names) == sorted(STEPS), names
-        assert len(result.versions) == len(MODELS)
-    steps = tuple(StepUse(name, *step) for name, step in zip(names, watch.steps, strict=False))
-    return PipelineUse(dataset.events, result.wall_s, used, watch.peak_bytes, steps)
+                refusal = _train(settings, ended)
+            taken, used = time.perf_counter() - started, _processor_s() - used
+        (log,) = settings.work.glob("*/steps.log")
+        names = _ENDED.findall(log.read_text())
+        assert refusal or sorted(names) == sorted(STEPS), names
+    steps = tuple(StepUse(name, *step) for name, step in zip(names, watch.steps, strict=True))
+    return PipelineUse(dataset.events, taken, used, watch.peak_bytes, steps, refusal)
+
+
+def _train(settings: TrainingRun, ended: Callable[[int, int], None]) -> str:
+    """Runs the pipeline; a gate that stays closed, before the short last step, costs the benchmark nothing else."""
+    try:
+        run_local(settings, ended)
+    except StepError as error:
+        if "'gate'" not in str(error):
+            raise
+        return str(error)
+    return ""
 
 
 def _dataset(scratch: Path, events: int) -> Dataset:
