@@ -98,4 +98,5 @@ def assemble(scored: pa.Table, joined: pd.DataFrame) -> pd.DataFrame:
         seen = joined[f"{profile}_first_seen_us"].fillna(-1).to_numpy(np.int64)
         trips = joined[f"{profile}_lifetime_trips"].fillna(0).to_numpy(float)
         columns.update(profile_features(profile, seen, trips, as_of))
-    return pd.DataFrame({name: columns[name] for name in ("event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES)})
+    order = ("event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES)
+    return pd.DataFrame({name: columns[name] for name in order})
