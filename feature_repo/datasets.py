@@ -75,9 +75,9 @@ class Dataset:
                 f"dataset {self.sha12} holds content {found[:12]}: a file or the cutoff in {self.path} was changed"
             )
 
-    def event_table(self) -> pa.Table:
-        """The events in stream order, with `stream_seq` and `ingested_at`."""
-        return read_log(self.path / "events")
+    def event_table(self, columns: list[str] | None = None) -> pa.Table:
+        """The events in stream order, with `stream_seq` and `ingested_at`; of all columns only those named, if any."""
+        return read_log(self.path / "events", columns)
 
     def volumes(self) -> dict[tuple[str, date], int]:
         """How many events there are, by type and arrival day."""

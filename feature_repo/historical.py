@@ -66,10 +66,13 @@ def point_in_time_join(scored: pa.Table, files: Path, registry: Path) -> pd.Data
     entity_rows[ids] = entity_rows[ids].fillna("")
     entity_rows["event_timestamp"] = scored.column("ingested_at").to_pandas()
     job = store.get_historical_features(entity_rows, store.get_feature_service(TRAINING_SERVICE))
-    joined = job.to_arrow().sort_by("stream_seq")
+    joined = job.to_arrow()
+    if not joined.column("stream_seq").equals(scored.column("stream_seq")):
+        joined = joined.sort_by("stream_seq")
     if not joined.column("stream_seq").equals(scored.column("stream_seq")):
         raise RuntimeError("the point-in-time join did not return one row per event")
-    frame: pd.DataFrame = joined.to_pandas()
+    # A gigabyte for a million events: each column is given up once it is converted.
+    frame: pd.DataFrame = joined.to_pandas(split_blocks=True, self_destruct=True)
     return frame
 
 
@@ -95,4 +98,5 @@ def assemble(scored: pa.Table, joined: pd.DataFrame) -> pd.DataFrame:
         seen = joined[f"{profile}_first_seen_us"].fillna(-1).to_numpy(np.int64)
         trips = joined[f"{profile}_lifetime_trips"].fillna(0).to_numpy(float)
         columns.update(profile_features(profile, seen, trips, as_of))
-    return pd.DataFrame(columns)[["event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES]]
+    order = ("event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES)
+    return pd.DataFrame({name: columns[name] for name in order})

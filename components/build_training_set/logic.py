@@ -137,9 +137,11 @@ def build(
         TooFewLabels: the dataset is too short, or a split lacks fraud or honest events.
     """
     splits = split_days(dataset.first_day, dataset.cutoff, maturation_days, settings)
-    features = training_frame(dataset.path, work_dir, progress)
-    rows = label_events(features, dataset.label_frame(), dataset.cutoff, maturation_days)
-    riders = dataset.event_table().select(["event_id", "rider_id"]).to_pandas().set_index("event_id")["rider_id"]
+    # The features have no name of their own: of a million events each copy is a gigabyte.
+    rows = label_events(
+        training_frame(dataset.path, work_dir, progress), dataset.label_frame(), dataset.cutoff, maturation_days
+    )
+    riders = dataset.event_table(["event_id", "rider_id"]).to_pandas().set_index("event_id")["rider_id"]
     frame = rows.assign(rider_id=rows["event_id"].map(riders), split=splits.of(rows["event_timestamp"]))
     check_splits(frame)
     return frame
