@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from components.mlflow_client import mlflow_client
 from components.train_lightgbm.bundle import write_bundle
@@ -20,6 +21,7 @@ from components.train_lightgbm.settings import LightGbmSettings
 from components.train_lightgbm.trial_runs import TrialRuns
 from components.train_lightgbm.trials import Search, Trial
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
+from pipelines import training
 
 SETTINGS = LightGbmSettings(rounds=30, patience=15, num_leaves=7, num_threads=1, trials=4)
 
@@ -106,14 +108,38 @@ def test_a_server_that_refuses_is_told_of_once_and_stops_nothing(
     assert caplog.text.count("trials are not kept in MLflow, only in search.json") == 1
 
 
-def test_without_a_server_the_step_searches_too(training_set: pd.DataFrame, tmp_path: Path) -> None:
-    class Artifact:
-        def __init__(self, name: str) -> None:
-            self.path = str(tmp_path / name)
-            self.metadata: dict[str, object] = {"dataset_sha256": "0" * 64}
+class Artifact:
+    """What KFP hands to a step: where to write, and what to say of it."""
 
-    rows, model, scores = (Artifact(name) for name in ("rows", "model", "scores"))
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.metadata: dict[str, object] = {"dataset_sha256": "0" * 64}
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_the_step_searches_with_and_without_a_server(
+    training_set: pd.DataFrame, tmp_path: Path, with_server: bool, request: pytest.FixtureRequest
+) -> None:
+    rows, model, scores = (Artifact(tmp_path / name) for name in ("rows", "model", "scores"))
     training_set.to_parquet(rows.path)
-    train_lightgbm.python_func(rows, model, scores, SETTINGS.model_copy(update={"trials": 1}).model_dump())
-    assert (tmp_path / "model" / "search.json").exists()
+    server: dict[str, str] = {}
+    if with_server:
+        url = request.getfixturevalue("mlflow_url")
+        client = mlflow_client(url)
+        experiment = client.create_experiment("step")
+        server = {"tracking_uri": url, "run_id": client.create_run(experiment).info.run_id}
+    train_lightgbm.python_func(rows, model, scores, SETTINGS.model_copy(update={"trials": 1}).model_dump(), **server)
+    told = json.loads((tmp_path / "model" / "search.json").read_text())
+    assert len(told["trials"]) == 1
     assert np.isfinite(pd.read_parquet(scores.path)["lgb_log_odds"]).all()
+    if with_server:
+        assert len(client.search_runs([experiment], f"tags.mlflow.parentRunId = '{server['run_id']}'")) == 1
+
+
+def test_the_pipeline_tells_the_step_where_its_run_is(tmp_path: Path) -> None:
+    training.compile(tmp_path / "pipeline.yaml")
+    graph, _platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    given = graph["root"]["dag"]["tasks"]["train-lightgbm"]["inputs"]["parameters"]
+    assert {name: given[name] for name in ("tracking_uri", "run_id")} == {
+        name: {"componentInputParameter": name} for name in ("tracking_uri", "run_id")
+    }
