@@ -13,6 +13,7 @@ from components.train_lightgbm.logic import TrainedLightGbm, encode
 from components.train_lightgbm.monotone import monotone_directions
 from components.train_lightgbm.settings import LightGbmSettings
 from components.train_lightgbm.trials import Search
+from components.train_lightgbm.typical_values import write_typical_values
 from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES, lightgbm_service
 from feature_repo.request_features import REQUEST_FEATURES
 from inference_services.bundle import Bundle, write_manifest
@@ -45,6 +46,7 @@ def write_bundle(
     (folder / "calibration.json").write_text(json.dumps(calibrations, indent=2) + "\n")
     recent = encode(reference_rows(frame, settings.seed), trained.levels)
     np.savez(folder / "reference_sample.npz", X=recent, features=np.array(MODEL_FEATURES))
+    write_typical_values(folder, frame)
     if found:
         (folder / "search.json").write_text(json.dumps(found.as_dict(), indent=2) + "\n")
     (folder / "model_card.md").write_text(_model_card(trained, settings, dataset_sha256, found))
