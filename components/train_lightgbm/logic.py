@@ -103,9 +103,9 @@ def unused_features(X: Matrix) -> dict[str, str]:
 
     A constant of the store would otherwise tell trees whether the store is down, and nothing else.
     """
-    empty = np.isnan(X).all(axis=0)
+    empty = np.asarray(np.isnan(X).all(axis=0))
     # An empty cell beside a value says something: it is a state of its own.
-    constant = np.equal(X, X[:1]).all(axis=0)
+    constant = np.asarray(np.equal(X, X[:1]).all(axis=0))
     reasons = {name: "empty" for name, is_empty in zip(MODEL_FEATURES, empty, strict=True) if is_empty}
     return reasons | {name: "constant" for name, same in zip(MODEL_FEATURES, constant, strict=True) if same}
 
