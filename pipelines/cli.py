@@ -176,6 +176,7 @@ def train(
     home: Home = DEFAULT_HOME,
     alias: Annotated[str, typer.Option(help="Alias for the new version: champion or challenger.")] = "champion",
     dataset: Annotated[str | None, typer.Option(help="Dataset hash; default: checked out, else the newest.")] = None,
+    trials: Annotated[int, typer.Option(help="LightGBM settings to try in a search first; 0: none.", min=0)] = 0,
 ) -> None:
     """Run the KFP training pipeline on a dataset and register what passes the gate."""
     from pipelines.steps import choose_dataset, train_on
@@ -183,7 +184,8 @@ def train(
     workspace = Workspace(home.absolute())
     chosen = choose_dataset(workspace, dataset)
     with _mlflow(workspace) as url, bars.shown():
-        result = train_on(workspace, chosen, alias, url, bars.bar)
+        choices = {"lightgbm": {"trials": trials}} if trials else {}
+        result = train_on(workspace, chosen, alias, url, bars.bar, **choices)
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
     if result.kept:
