@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
-# The most trusted first; a later source is read only where no earlier one spoke.
-LABEL_SOURCES = ("chargeback", "audit", "holdout", "reviewer")
+from feature_repo.labels import LABEL_SOURCES
+
+__all__ = ["LABEL_SOURCES"]

@@ -33,7 +33,8 @@ class Staged:
         self.profiles, self.embeddings, self.published = (root / n for n in ("profiles", "embeddings", "published"))
         self.cutoff = datetime.combine(dataset.cutoff, time(), UTC)
         self.log = dataset.path / "events"
-        write_profiles(self.log, self.cutoff, self.profiles)
+        self.labels = dataset.path / "labels"
+        write_profiles(self.log, self.labels, self.cutoff, self.profiles)
         for kind in ENTITY_KINDS:
             ids = [format_pseudonym(kind, 1, n) for n in range(20)]
             vectors = [row.tolist() for row in np.zeros((19, EMBEDDING_DIM), np.float32)] + [None]
@@ -189,6 +190,6 @@ def test_volumes_are_held_against_the_published_files(staged: Staged) -> None:
 def test_a_run_does_not_publish_less_than_the_run_before(staged: Staged) -> None:
     staged.profiles.rename(staged.published)
     staged.cutoff -= timedelta(days=2)
-    write_profiles(staged.log, staged.cutoff, staged.profiles)
+    write_profiles(staged.log, staged.labels, staged.cutoff, staged.profiles)
     with pytest.raises(InvalidFeatures, match=r"has rows that were published at .*: choose a later cutoff"):
         staged.check()

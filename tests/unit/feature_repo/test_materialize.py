@@ -21,6 +21,7 @@ from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
 from feature_repo.event_log import log_days, read_log
 from feature_repo.feast_format import decode_value, hash_field, redis_key
+from feature_repo.labels import no_labels
 from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
 from feature_repo.materialize import ViewRun, batch_views, materialize
@@ -40,6 +41,7 @@ class Shop:
 
     def __init__(self, log: Path, redis_url: str, folder: Path, redis_type: RedisType = "redis") -> None:
         self.events = read_log(log)
+        self.labels = no_labels()
         self.days = [midnight(day) for day in log_days(log)]
         self.settings = FeatureSettings(
             redis_url=redis_url, redis_type=redis_type, registry=folder / "registry.db", offline=folder / "offline"
@@ -52,7 +54,7 @@ class Shop:
         keep = pc.less(self.events.column("ingested_at"), pa.scalar(until, pa.timestamp("us", "UTC")))
         if without is not None:
             keep = pc.and_(keep, pc.invert(pc.is_in(self.events.column("event_id"), value_set=without)))
-        write_profiles(self.events.filter(keep), self.settings.offline)
+        write_profiles(self.events.filter(keep), self.labels, self.settings.offline)
         return until
 
     def publish_embeddings(self, version: str, at: datetime, left: str = "") -> None:
