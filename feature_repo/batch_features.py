@@ -16,7 +16,7 @@ import pyarrow as pa
 from feature_repo.duckdb_connection import connect
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_KINDS
-from feature_repo.label_history import add_fraud_spells, history_query
+from feature_repo.label_history import history_query, spells_query
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S, SKETCH_K, WINDOWS, ActivityKind, Window
 
@@ -52,7 +52,8 @@ def _log_database(events: pa.Table, labels: pa.Table) -> Iterator[duckdb.DuckDBP
         connection.execute("SET preserve_insertion_order = false")
         connection.register("log_rows", events)
         connection.execute(f"CREATE TABLE log AS {_LOG_QUERY}")
-        add_fraud_spells(connection, labels)
+        connection.register("label_rows", labels.append_column("label_row", pa.array(range(len(labels)), pa.int64())))
+        connection.execute(f"CREATE TABLE fraud_spells AS {spells_query()}")
         yield connection
 
 

@@ -6,29 +6,16 @@ event is that of the most trusted source that has spoken, in its latest word: th
 
 from __future__ import annotations
 
-import duckdb
-import numpy as np
-import pyarrow as pa
-
 from feature_repo.labels import LABEL_SOURCES
 from feature_repo.pseudonyms import ENTITY_KINDS
 
 
-def add_fraud_spells(connection: duckdb.DuckDBPyConnection, labels: pa.Table) -> None:
-    """Makes the table `fraud_spells`: one row for each time during which an event counted as confirmed fraud.
-
-    Args:
-        connection: a database with the event log as `log`.
-        labels: event_id, is_fraud, source, observed_at, in the order of the label log.
-    """
-    ordered = labels.append_column("label_row", pa.array(np.arange(len(labels))))
-    connection.register("label_rows", ordered)
-    connection.execute(f"CREATE TABLE fraud_spells AS {spells_query()}")
-
-
 def spells_query() -> str:
-    """SQL for the spells: the event's entities, its `ts`, the first arrival day that ends with it being fraud, `since`,
-    and the first that does not any more, `until` (NULL while it is).
+    """SQL for one row for each time during which an event counted as confirmed fraud.
+
+    Reads the event log `log`, and `label_rows`: event_id, is_fraud, source, observed_at, and label_row, the order of the
+    label log. Gives the event's entities, its `ts`, the day `since` whose end was the first to know of the fraud, and
+    the day `until` whose end was the first to know better, NULL for none.
     """
     names = ", ".join(f"'{name}'" for name in LABEL_SOURCES)
     trust = f"list_position([{names}], source)"
@@ -53,7 +40,10 @@ def spells_query() -> str:
 
 
 def history_query(kind: str) -> str:
-    """SQL for `frauds` and `last_us` (-1 for none) of every entity of `kind` by the days on which they changed."""
+    """SQL for `frauds` and `last_us` (-1 for none) of every entity of `kind` by the days on which they changed.
+
+    Reads the spells from `fraud_spells`.
+    """
     key = f"{kind}_id"
     return f"""
     SELECT turn.{key}, turn.day, count(spell.ts) AS frauds, COALESCE(max(spell.ts), -1) AS last_us

@@ -137,7 +137,7 @@ def naively(event):
 
 # %%
 settings = FeatureSettings(registry=home / "registry.db", offline=home / "offline")
-write_batch_features(table, read_labels(home / "world" / "labels"), settings.offline)
+write_batch_features(table, read_labels(world / "labels"), settings.offline)
 store = FeatureStore(config=settings.repo_config())
 store.apply(definitions(settings.offline))
 scored = log[log["event_type"].isin(SCORED_EVENT_TYPES)]

@@ -84,13 +84,8 @@ def live_through(
 
     async def midnight(day: int) -> None:
         await log_everything(redis_url, log)
-        publish(
-            features,
-            log,
-            home / "world" / "labels",
-            _EPOCH + timedelta(days=day),
-            bundle if day == (live[-1] - _EPOCH).days else None,
-        )
+        last = day == (live[-1] - _EPOCH).days
+        publish(features, log, home / "world" / "labels", _EPOCH + timedelta(days=day), bundle if last else None)
 
     online = asyncio.run(
         replay(sent, redis_url, KEY, midnight, bar("live: events read, published, applied"), longest_run=longest_run)
