@@ -13,9 +13,9 @@ from feature_repo.pseudonyms import ENTITY_KINDS
 def spells_query() -> str:
     """SQL for one row for each time during which an event counted as confirmed fraud.
 
-    Reads the event log `log`, and `label_rows`: event_id, is_fraud, source, observed_at, and label_row, the order of the
-    label log. Gives the event's entities, its `ts`, the day `since` whose end was the first to know of the fraud, and
-    the day `until` whose end was the first to know better, NULL for none.
+    Reads the event log `log`, and `label_rows`: event_id, is_fraud, source, observed_at, and label_row, the order of
+    the label log. Gives the event's entities, its `ts`, the day `since` whose end was the first to know of the fraud,
+    and the day `until` whose end was the first to know better, NULL for none.
     """
     names = ", ".join(f"'{name}'" for name in LABEL_SOURCES)
     trust = f"list_position([{names}], source)"

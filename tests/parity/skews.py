@@ -126,9 +126,4 @@ SKEWS = (
         "rider_confirmed_frauds",
         query=("_profile_query", "FULL JOIN", "LEFT JOIN"),
     ),
-    Skew(
-        "the last word counts, whoever said it",
-        "driver_confirmed_frauds",
-        query=("spells_query", "NULLS LAST, observed_at DESC", "* 0, observed_at DESC"),
-    ),
 )
