@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pipelines.cli_errors import exit_code
 from pipelines.cli_features import features_app
+from pipelines.cli_models import models_app
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
-app.add_typer(models_app, name="models")
 
 DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]
 DEFAULT_DRIFT_PYTHON = Path(".venv-drift/bin/python")
@@ -177,6 +176,7 @@ def train(
     home: Home = DEFAULT_HOME,
     alias: Annotated[str, typer.Option(help="Alias for the new version: champion or challenger.")] = "champion",
     dataset: Annotated[str | None, typer.Option(help="Dataset hash; default: checked out, else the newest.")] = None,
+    trials: Annotated[int, typer.Option(help="LightGBM settings to try in a search first; 0: none.", min=0)] = 0,
 ) -> None:
     """Run the KFP training pipeline on a dataset and register what passes the gate."""
     from pipelines.steps import choose_dataset, train_on
@@ -184,10 +184,15 @@ def train(
     workspace = Workspace(home.absolute())
     chosen = choose_dataset(workspace, dataset)
     with _mlflow(workspace) as url, bars.shown():
-        result = train_on(workspace, chosen, alias, url, bars.bar)
+        choices = {"lightgbm": {"trials": trials}} if trials else {}
+        result = train_on(workspace, chosen, alias, url, bars.bar, **choices)
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
-    console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
+    if result.kept:
+        console.print(f"MLflow is away: nothing registered yet, all is kept in {result.kept}")
+        console.print("push it once MLflow is up: `fraud models push`; the next `fraud train` does so too")
+    else:
+        console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
 
 
 @app.command()
@@ -300,29 +305,6 @@ def replay(
     console.print(rows)
 
 
-@models_app.command("list")
-def models_list(home: Home = DEFAULT_HOME) -> None:
-    """List the registered models with their aliases."""
-    from pipelines import registry
-
-    with _mlflow(Workspace(home.absolute())) as url:
-        versions = registry.list_versions(url)
-    table = Table("model", "version", "content", "aliases", "bundle")
-    for v in versions:
-        table.add_row(v.name, str(v.version), v.sha12, ", ".join(v.aliases), v.storage_uri)
-    console.print(table)
-
-
-@models_app.command("promote")
-def models_promote(home: Home = DEFAULT_HOME) -> None:
-    """Make the challenger the champion."""
-    from pipelines import registry
-
-    with _mlflow(Workspace(home.absolute())) as url:
-        for version in registry.promote(url):
-            console.print(f"champion: {version.name} {version.version}")
-
-
 def _parts() -> LocalParts:
     from pipelines.local_stack import LocalParts
     from simulators.local_kserve import LocalKServe
@@ -348,6 +330,10 @@ def _mlflow(workspace: Workspace) -> Any:
             own.stop()
 
     return server()
+
+
+# Here, since only this module may start the local server.
+app.add_typer(models_app, name="models", context_settings={"obj": _mlflow})
 
 
 def _simulator_errors() -> tuple[type[Exception], ...]:

@@ -57,7 +57,9 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         dataset_path=dataset_path, dataset_sha256=valid.outputs["Output"], policy=policy, settings=splits
     )
     training_set = rows.outputs["training_set"]
-    trees = train_lightgbm(training_set=training_set, settings=lightgbm_settings)
+    trees = train_lightgbm(
+        training_set=training_set, settings=lightgbm_settings, tracking_uri=tracking_uri, run_id=run_id
+    )
     graph = train_gnn(dataset_path=dataset_path, training_set=training_set, settings=gnn_settings)
     fused = fuse_and_calibrate(
         dataset_path=dataset_path,
@@ -73,6 +75,8 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
     judged = evaluate(
         policy=policy,
         scores=fused.outputs["scores"],
+        lightgbm=trees.outputs["model"],
+        gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
         tracking_uri=tracking_uri,
         run_id=run_id,
@@ -82,11 +86,13 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         lightgbm=trees.outputs["model"],
         gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
+        evaluation=judged.outputs["evaluation"],
         bundle_root=bundle_root,
         tracking_uri=tracking_uri,
         run_id=run_id,
         dataset_sha256=valid.outputs["Output"],
         alias=alias,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).after(passed)
     for task in (rows, trees, graph, fused):
         task.set_cpu_limit("2").set_memory_limit("4Gi")

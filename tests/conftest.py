@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,6 +22,7 @@ from feature_repo.pseudonyms import Pseudonymiser
 from pipelines.workspace import Workspace
 from simulators.local_services import MlflowServer, RedisServer
 from simulators.ride_hailing import WorldSettings, simulate
+from tests.open_gate import OPEN_GATE
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,10 +66,9 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def quick_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real policy, with labels that mature in time for a short dataset."""
-    text = (ROOT / "manifests" / "base" / "policy" / "threshold_settings.yaml").read_text()
-    assert "label_maturation_days: 10" in text
+    policy = yaml.safe_load((ROOT / "manifests" / "base" / "policy" / "threshold_settings.yaml").read_text())
     path = tmp_path_factory.mktemp("policy") / "threshold_settings.yaml"
-    path.write_text(text.replace("label_maturation_days: 10", "label_maturation_days: 2"))
+    path.write_text(yaml.safe_dump(policy | {"label_maturation_days": {"default": 2}}))
     return path
 
 
@@ -106,7 +107,7 @@ def company(tmp_path_factory: pytest.TempPathFactory, quick_policy: Path) -> Ite
                 splits={"warm_up_days": 1, "train_share": 0.5},
                 lightgbm={"rounds": 20, "min_data_in_leaf": 5, "num_threads": 1},
                 gnn={"epochs": 1, "hidden": 8},
-                gate={"least_lift": 1.0, "most_calibration_error": 0.5, "champion_margin": 1.0},
+                gate=OPEN_GATE,
             )
         yield Company(workspace, server.url)
 
