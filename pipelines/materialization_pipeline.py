@@ -39,7 +39,7 @@ def materialization_pipeline(  # noqa: PLR0917 - KFP passes them by position
         volume_settings: fields of `VolumeSettings`.
     """
     profiles = write_profiles(events_path=events_path, labels_path=labels_path, cutoff=cutoff)
-    embeddings = write_embeddings(events_path=events_path, as_of=cutoff, bundles=gnn_bundles)
+    embeddings = write_embeddings(events_path=events_path, labels_path=labels_path, as_of=cutoff, bundles=gnn_bundles)
     valid = validate_features(
         profiles=profiles.outputs["features"],
         embeddings=embeddings.outputs["features"],
