@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import redis
 import yaml
@@ -78,6 +80,9 @@ def test_a_second_run_writes_what_the_first_could_not_know(workspace: Workspace,
     second, _ = run(workspace, redis_url)
     assert all(0 < v.rows < rows[v.view] for v in second if v.view != "city_profile")
     assert {v.newest for v in second} == {(midnight(days[-1]) + timedelta(days=1)).isoformat()}
+    # The world's labels go on after the cutoff; those observed before it reached the profiles.
+    riders = pq.read_table(workspace.features(redis_url).offline / "rider_profile.parquet")
+    assert pc.max(riders["rider_confirmed_frauds"]).as_py() > 0
     assert {p.name for p in (workspace.root / "pipeline").glob("*/*")} == {"arguments.json", "steps.log"}
 
 
