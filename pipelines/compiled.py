@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipelines.local_pipeline import compile_pipeline
+
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "pipeline" / "golden"
 MANIFESTS = ROOT / "manifests" / "base" / "pipelines"
@@ -30,17 +32,11 @@ def compile_all() -> dict[Path, bytes]:
     kept: dict[Path, bytes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, pipeline in pipelines().items():
-            package = _compiled(pipeline, Path(scratch) / f"{name}.yaml")
-            kept[GOLDEN / f"{name}.yaml"] = package
-            kept[MANIFESTS / f"{name}.yaml"] = _resources(pipeline, package, Path(scratch) / f"{name}.yaml")
+            path = Path(scratch) / f"{name}.yaml"
+            compile_pipeline(pipeline, path)
+            package = kept[GOLDEN / path.name] = path.read_bytes()
+            kept[MANIFESTS / path.name] = _resources(pipeline, package, path)
     return kept
-
-
-def _compiled(pipeline: Any, path: Path) -> bytes:
-    from kfp.compiler import Compiler  # noqa: PLC0415
-
-    Compiler().compile(pipeline, str(path))
-    return path.read_bytes()
 
 
 def _resources(pipeline: Any, package: bytes, path: Path) -> bytes:
@@ -49,11 +45,10 @@ def _resources(pipeline: Any, package: bytes, path: Path) -> bytes:
     from kfp.compiler.compiler_utils import KubernetesManifestOptions  # noqa: PLC0415
 
     version = f"{pipeline.name}-{sha256(package).hexdigest()[:12]}"
-    options = KubernetesManifestOptions(pipeline_version_name=version, include_pipeline_manifest=True)
-    options.pipeline_version_display_name = version
-    Compiler().compile(
-        pipeline, str(path), kubernetes_manifest_options=options, kubernetes_manifest_format=True
+    options = KubernetesManifestOptions(
+        pipeline_version_name=version, pipeline_version_display_name=version, include_pipeline_manifest=True
     )
+    Compiler().compile(pipeline, str(path), kubernetes_manifest_options=options, kubernetes_manifest_format=True)
     return b"# Written by `make compile`.\n" + path.read_bytes()
 
 

@@ -1,7 +1,6 @@
 """What a step gets on a cluster: resources, retries, caching, volumes, secrets and settings.
 
-The local runner reads none of it (KFP's knows no retries and no Kubernetes), so it holds no setting that a result depends
-on.
+The local runner reads none of it (KFP's knows no retries and no Kubernetes): nothing here may change a result.
 """
 
 from __future__ import annotations

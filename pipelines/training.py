@@ -53,6 +53,21 @@ class TrainingResult:
     wall_s: float
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What MLflow keeps of a run from its start.
+
+    Attributes:
+        name: the run's name.
+        tags: who made it, why, from which dataset and commit.
+        params: flat settings.
+    """
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
 def compile(path: Path) -> None:  # noqa: A001 - the word of KFP for it; used as training.compile
     """Writes the pipeline as the YAML that Kubeflow takes; the same bytes every time."""
     from pipelines.training_pipeline import training_pipeline  # noqa: PLC0415 - loads KFP, which takes seconds
@@ -72,27 +87,15 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         StepError: a step failed; the message has its reason and the log.
     """
     started = time.monotonic()
-    ThresholdSettings.read(settings.policy)  # a bad policy costs a second here, minutes in a step
-    dataset = Dataset.open(settings.dataset)
-    champions = _champions(settings)
+    dataset, champions = check(settings)
     settings.work.mkdir(parents=True, exist_ok=True)
-    tags = {
-        "team": settings.team,
-        "purpose": settings.purpose,
-        "dataset_version": dataset.sha12,
-        "mlflow.source.git.commit": git_commit(),
-        "mlflow.source.name": "pipelines.training",
-    }
-    params = tracking.flat_params(
-        settings.model_dump(mode="json", include={"alias", "splits", "lightgbm", "gnn", "gate"})
-    )
-    name = f"{settings.alias}-{dataset.sha12}"
+    record = run_record(settings, dataset)
 
     def finished(steps: int) -> None:
         if progress:
             progress(steps, len(STEPS))
 
-    with tracking.open_run(settings.tracking_uri, name, tags, params) as run_id:
+    with tracking.open_run(settings.tracking_uri, record.name, record.tags, record.params) as run_id:
         folder = settings.work / run_id
         arguments = pipeline_arguments(settings, run_id, champions)
         try:
@@ -101,13 +104,42 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         finally:
             for file in (folder / "pipeline.yaml", folder / "steps.log"):
                 tracking.log_file(settings.tracking_uri, run_id, file)
-        versions = [registry.get(settings.tracking_uri, name, settings.alias) for name in MODELS]
-        metrics = {
-            name.removeprefix("pairs.challenger."): value
-            for name, value in tracking.run_metrics(settings.tracking_uri, run_id).items()
-            if name.startswith("pairs.challenger.")
-        }
+        versions, metrics = registered(settings.tracking_uri, run_id, settings.alias)
     return TrainingResult(run_id, versions, metrics, folder / "steps.log", time.monotonic() - started)
+
+
+def check(settings: TrainingRun) -> tuple[Dataset, dict[str, str]]:
+    """What can be told to be wrong at once, before minutes go into steps; gives the dataset and the champions.
+
+    Raises:
+        RegistryError: a challenger is asked for and there is no champion.
+    """
+    ThresholdSettings.read(settings.policy)
+    return Dataset.open(settings.dataset), _champions(settings)
+
+
+def run_record(settings: TrainingRun, dataset: Dataset) -> RunRecord:
+    """What MLflow keeps of a run from its start."""
+    tags = {
+        "team": settings.team,
+        "purpose": settings.purpose,
+        "dataset_version": dataset.sha12,
+        "mlflow.source.git.commit": git_commit(),
+        "mlflow.source.name": "pipelines.training",
+    }
+    chosen = settings.model_dump(mode="json", include={"alias", "splits", "lightgbm", "gnn", "gate"})
+    return RunRecord(f"{settings.alias}-{dataset.sha12}", tags, tracking.flat_params(chosen))
+
+
+def registered(tracking_uri: str, run_id: str, alias: str) -> tuple[list[ModelVersion], dict[str, float]]:
+    """What a run that succeeded registered, and the challenger pair's measures."""
+    versions = [registry.get(tracking_uri, name, alias) for name in MODELS]
+    metrics = {
+        name.removeprefix("pairs.challenger."): value
+        for name, value in tracking.run_metrics(tracking_uri, run_id).items()
+        if name.startswith("pairs.challenger.")
+    }
+    return versions, metrics
 
 
 def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, str]) -> dict[str, Any]:
