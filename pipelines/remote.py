@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from pipelines import tracking, training
-from pipelines.errors import KfpError, KfpUnavailable, RunGoesOn, StepError
+from components.register_model.logic import MODELS
+from feature_repo.datasets import Dataset
+from inference_services.policy_settings import ThresholdSettings
+from pipelines import cluster_tracking, registry, training
+from pipelines.errors import KfpError, KfpUnavailable, RegistryError, RunGoesOn, StepError
 from pipelines.kfp_run import RunView
 from pipelines.kfp_server import KfpServer
 from pipelines.registry import ModelVersion
@@ -19,8 +22,6 @@ from pipelines.settings import KfpSettings, TrainingRun
 from pipelines.training import STEPS, Progress
 
 Say = Callable[[str], None]
-
-EXPERIMENT = "fraud-training"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Submission:
         cache: whether the steps that may reuse an earlier answer do.
     """
 
-    experiment: str = EXPERIMENT
+    experiment: str = "fraud-training"
     name: str = ""
     cache: bool = True
 
@@ -98,12 +99,12 @@ def submit(run: TrainingRun, cluster: Cluster, how: Submission, say: Say) -> str
         KfpError: the server refuses or does not answer; the MLflow run ends as FAILED.
         RegistryError: a challenger is asked for and there is no champion.
     """
-    dataset, champions = training.check(run)
-    _check_champions(champions, cluster.settings.bundle_root)
+    ThresholdSettings.read(run.policy)  # a bad policy costs a second here, minutes in a step
+    dataset = Dataset.open(run.dataset)
+    champions = _champions(cluster, run.alias)
     record = training.run_record(run, dataset)
-    run_id = tracking.start_run(cluster.tracking_uri, record.name, record.tags)
+    run_id = cluster_tracking.start(cluster.tracking_uri, record)
     try:
-        tracking.log_params(cluster.tracking_uri, run_id, record.params)
         arguments = {
             **training.pipeline_arguments(run, run_id, champions),
             "dataset_path": str(cluster.settings.datasets / dataset.path.name),
@@ -113,17 +114,17 @@ def submit(run: TrainingRun, cluster: Cluster, how: Submission, say: Say) -> str
         with tempfile.TemporaryDirectory() as scratch:
             package = Path(scratch) / "pipeline.yaml"
             training.compile(package)
-            tracking.log_file(cluster.tracking_uri, run_id, package)
+            cluster_tracking.keep(cluster.tracking_uri, run_id, package)
             name = how.name or record.name
             kfp_run_id = cluster.server.submit(
                 package, arguments, experiment=how.experiment, name=name, cache=how.cache
             )
     except BaseException:
-        tracking.end_run(cluster.tracking_uri, run_id, "FAILED")
+        cluster_tracking.end(cluster.tracking_uri, run_id, "FAILED")
         raise
     link = cluster.server.link(kfp_run_id)
     say(f"submitted: {link}")
-    tracking.set_tag(cluster.tracking_uri, run_id, "kfp_run", link)
+    cluster_tracking.link(cluster.tracking_uri, run_id, link)
     return kfp_run_id
 
 
@@ -148,10 +149,11 @@ def follow(cluster: Cluster, kfp_run_id: str, progress: Progress | None = None) 
     if not run_id or not alias:
         raise KfpError(f"run {kfp_run_id} has no parameters run_id and alias: it is no run of the training pipeline")
     if not run.succeeded:
-        tracking.end_run(cluster.tracking_uri, run_id, "KILLED" if run.state == "CANCELED" else "FAILED")
+        cluster_tracking.end(cluster.tracking_uri, run_id, "KILLED" if run.state == "CANCELED" else "FAILED")
         raise StepError(f"{_why(run)} ({cluster.server.link(kfp_run_id)})")
-    versions, metrics = training.registered(cluster.tracking_uri, run_id, alias)
-    tracking.end_run(cluster.tracking_uri, run_id, "FINISHED")
+    cluster_tracking.end(cluster.tracking_uri, run_id, "FINISHED")
+    versions = [registry.get(cluster.tracking_uri, name, alias) for name in MODELS]
+    metrics = training.challenger_metrics(cluster_tracking.metrics(cluster.tracking_uri, run_id))
     return RemoteResult(run_id, kfp_run_id, alias, versions, metrics)
 
 
@@ -195,11 +197,23 @@ def _why(run: RunView) -> str:
     return f"the run failed: {run.error or 'Kubeflow Pipelines gives no reason'}"
 
 
-def _check_champions(champions: Mapping[str, Any], bundle_root: PurePosixPath) -> None:
-    """The pods read the champion's bundles from their volume: one registered on a laptop is not there."""
-    for folder in champions.values():
-        if folder and not PurePosixPath(folder).is_relative_to(bundle_root):
+def _champions(cluster: Cluster, alias: str) -> dict[str, str]:
+    """The champion's bundle folders as the pods see them; empty where the first champion is being trained."""
+    folders = {"champion_lightgbm": "", "champion_gnn": ""}
+    bundle_root = cluster.settings.bundle_root
+    for parameter, name in zip(folders, MODELS[:2], strict=True):
+        try:
+            uri = registry.get(cluster.tracking_uri, name, "champion").storage_uri
+        except RegistryError:
+            if alias != "champion":
+                raise
+            return dict.fromkeys(folders, "")
+        folder = PurePosixPath(unquote(urlsplit(uri).path))
+        if not folder.is_relative_to(bundle_root):
+            # One that was registered on a laptop is not on the pods' volume.
             raise KfpError(
                 f"the champion's bundle is {folder}, and the cluster's pods see {bundle_root} only: "
                 "train a champion on the cluster first, or set FRAUD_KFP_BUNDLE_ROOT"
             )
+        folders[parameter] = str(folder)
+    return folders

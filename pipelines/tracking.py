@@ -11,17 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from components.mlflow_client import mlflow_client
 
-__all__ = [
-    "MlflowException",
-    "end_run",
-    "flat_params",
-    "log_file",
-    "log_params",
-    "open_run",
-    "run_metrics",
-    "set_tag",
-    "start_run",
-]
+__all__ = ["MlflowException", "flat_params", "log_file", "open_run", "run_metrics"]
 
 EXPERIMENT = "fraud-training"
 
@@ -36,40 +26,18 @@ def open_run(tracking_uri: str, name: str, tags: Mapping[str, str], params: Mapp
         tags: for example team, purpose, dataset_version.
         params: flat parameters.
     """
-    run_id = start_run(tracking_uri, name, tags)
-    status = "FAILED"
-    try:
-        log_params(tracking_uri, run_id, params)
-        yield run_id
-        status = "FINISHED"
-    finally:
-        end_run(tracking_uri, run_id, status)
-
-
-def start_run(tracking_uri: str, name: str, tags: Mapping[str, str]) -> str:
-    """Opens a run, which stays open until `end_run`, and returns its id."""
     client = mlflow_client(tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     run_id: str = client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id
-    return run_id
-
-
-def log_params(tracking_uri: str, run_id: str, params: Mapping[str, str]) -> None:
-    """Logs flat parameters."""
-    client = mlflow_client(tracking_uri)
-    for key, value in params.items():
-        client.log_param(run_id, key, value)
-
-
-def set_tag(tracking_uri: str, run_id: str, key: str, value: str) -> None:
-    """Adds a tag to a run."""
-    mlflow_client(tracking_uri).set_tag(run_id, key, value)
-
-
-def end_run(tracking_uri: str, run_id: str, status: str) -> None:
-    """Closes a run as FINISHED, FAILED or KILLED."""
-    mlflow_client(tracking_uri).set_terminated(run_id, status)
+    status = "FAILED"
+    try:
+        for key, value in params.items():
+            client.log_param(run_id, key, value)
+        yield run_id
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
 
 
 def log_file(tracking_uri: str, run_id: str, path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -53,21 +53,6 @@ class TrainingResult:
     wall_s: float
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """What MLflow keeps of a run from its start.
-
-    Attributes:
-        name: the run's name.
-        tags: who made it, why, from which dataset and commit.
-        params: flat settings.
-    """
-
-    name: str
-    tags: dict[str, str]
-    params: dict[str, str]
-
-
 def compile(path: Path) -> None:  # noqa: A001 - the word of KFP for it; used as training.compile
     """Writes the pipeline as the YAML that Kubeflow takes; the same bytes every time."""
     from pipelines.training_pipeline import training_pipeline  # noqa: PLC0415 - loads KFP, which takes seconds
@@ -87,15 +72,17 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         StepError: a step failed; the message has its reason and the log.
     """
     started = time.monotonic()
-    dataset, champions = check(settings)
+    ThresholdSettings.read(settings.policy)  # a bad policy costs a second here, minutes in a step
+    dataset = Dataset.open(settings.dataset)
+    champions = _champions(settings)
     settings.work.mkdir(parents=True, exist_ok=True)
-    record = run_record(settings, dataset)
+    name, tags, params = run_record(settings, dataset)
 
     def finished(steps: int) -> None:
         if progress:
             progress(steps, len(STEPS))
 
-    with tracking.open_run(settings.tracking_uri, record.name, record.tags, record.params) as run_id:
+    with tracking.open_run(settings.tracking_uri, name, tags, params) as run_id:
         folder = settings.work / run_id
         arguments = pipeline_arguments(settings, run_id, champions)
         try:
@@ -104,18 +91,23 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         finally:
             for file in (folder / "pipeline.yaml", folder / "steps.log"):
                 tracking.log_file(settings.tracking_uri, run_id, file)
-        versions, metrics = registered(settings.tracking_uri, run_id, settings.alias)
+        versions = [registry.get(settings.tracking_uri, name, settings.alias) for name in MODELS]
+        metrics = challenger_metrics(tracking.run_metrics(settings.tracking_uri, run_id))
     return TrainingResult(run_id, versions, metrics, folder / "steps.log", time.monotonic() - started)
 
 
-def check(settings: TrainingRun) -> tuple[Dataset, dict[str, str]]:
-    """What can be told to be wrong at once, before minutes go into steps; gives the dataset and the champions.
+class RunRecord(NamedTuple):
+    """What MLflow keeps of a run from its start.
 
-    Raises:
-        RegistryError: a challenger is asked for and there is no champion.
+    Attributes:
+        name: the run's name.
+        tags: who made it, why, from which dataset and commit.
+        params: flat settings.
     """
-    ThresholdSettings.read(settings.policy)
-    return Dataset.open(settings.dataset), _champions(settings)
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
 
 
 def run_record(settings: TrainingRun, dataset: Dataset) -> RunRecord:
@@ -131,15 +123,10 @@ def run_record(settings: TrainingRun, dataset: Dataset) -> RunRecord:
     return RunRecord(f"{settings.alias}-{dataset.sha12}", tags, tracking.flat_params(chosen))
 
 
-def registered(tracking_uri: str, run_id: str, alias: str) -> tuple[list[ModelVersion], dict[str, float]]:
-    """What a run that succeeded registered, and the challenger pair's measures."""
-    versions = [registry.get(tracking_uri, name, alias) for name in MODELS]
-    metrics = {
-        name.removeprefix("pairs.challenger."): value
-        for name, value in tracking.run_metrics(tracking_uri, run_id).items()
-        if name.startswith("pairs.challenger.")
-    }
-    return versions, metrics
+def challenger_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of a run's metrics those of the new pair, under their plain names."""
+    prefix = "pairs.challenger."
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, str]) -> dict[str, Any]:
