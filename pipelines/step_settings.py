@@ -61,8 +61,6 @@ class StepSettings:
         timeout_s: how long its pod may live.
         retries: how often it runs again after a failure, with growing waits; 0 unless it is safe to run twice.
         twice: why it is, or is not, safe and useful to run it twice.
-        cached: whether an answer may be reused for equal inputs: never for a step that reads or writes outside of
-            the pipeline's own artifacts.
         volumes: what it reads and writes outside of them.
         variables: its credentials, and settings that differ between clusters.
     """
@@ -71,9 +69,13 @@ class StepSettings:
     timeout_s: int
     retries: int
     twice: str
-    cached: bool = False
     volumes: tuple[Volume, ...] = ()
     variables: tuple[Variables, ...] = ()
+
+    @property
+    def cached(self) -> bool:
+        """Whether KFP may reuse an earlier answer: only where its parameters and artifacts are all that it depends on."""
+        return not self.volumes and not any(found.secret for found in self.variables)
 
 
 SMALL = Resources(cpu=("250m", "1"), memory=("512Mi", "2Gi"))

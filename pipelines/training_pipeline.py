@@ -47,7 +47,6 @@ SETTINGS = {
         timeout_s=120 * MINUTES,
         retries=2,
         twice="seeded; reads and writes the pipeline's own artifacts",
-        cached=True,
         variables=(THREADS,),
     ),
     "train-gnn": StepSettings(
@@ -55,7 +54,6 @@ SETTINGS = {
         timeout_s=120 * MINUTES,
         retries=2,
         twice="seeded; reads an immutable dataset and writes its own artifacts",
-        cached=True,
         volumes=(DATASETS,),
         variables=(THREADS,),
     ),
@@ -64,7 +62,6 @@ SETTINGS = {
         timeout_s=60 * MINUTES,
         retries=2,
         twice="reads immutable bundles and an immutable dataset, and writes its own artifacts",
-        cached=True,
         volumes=(DATASETS, BUNDLES),
         variables=(THREADS,),
     ),
@@ -80,7 +77,6 @@ SETTINGS = {
         timeout_s=10 * MINUTES,
         retries=0,
         twice="safe and useless: the same evaluation breaks the same bounds",
-        cached=True,
     ),
     "register-model": StepSettings(
         SMALL,
