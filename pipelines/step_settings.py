@@ -74,7 +74,7 @@ class StepSettings:
 
     @property
     def cached(self) -> bool:
-        """Whether KFP may reuse an earlier answer: only where its parameters and artifacts are all that it depends on."""
+        """Whether KFP may reuse an earlier answer: only where it depends on parameters and artifacts alone."""
         return not self.volumes and not any(found.secret for found in self.variables)
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from components.image import PIPELINES_IMAGE
 from pipelines import compiled, materialization, step_settings, training
 from pipelines.materialization_pipeline import SETTINGS as MATERIALIZATION
 from pipelines.step_settings import BUNDLES, DATASETS, FEATURES, MLFLOW, PATIENCE, REDIS, THREADS
@@ -54,6 +55,7 @@ def test_every_step_has_its_row_of_the_table(pipeline: str) -> None:
     executors = graph["deploymentSpec"]["executors"]
     tasks = graph["root"]["dag"]["tasks"]
     assert set(tasks) == set(TABLES[pipeline])
+    assert {e["container"]["image"] for e in executors.values()} == {PIPELINES_IMAGE}
     for step, task in tasks.items():
         row, platform = TABLES[pipeline][step], on_cluster[f"exec-{step}"]
         given = executors[f"exec-{step}"]["container"]["resources"]
