@@ -11,6 +11,7 @@ import pandas as pd
 
 from components.train_lightgbm.logic import TrainedLightGbm, encode
 from components.train_lightgbm.settings import LightGbmSettings
+from components.train_lightgbm.typical_values import write_typical_values
 from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES, lightgbm_service
 from feature_repo.request_features import REQUEST_FEATURES
 from inference_services.bundle import Bundle, write_manifest
@@ -37,6 +38,7 @@ def write_bundle(
     (folder / "calibration.json").write_text(json.dumps(calibrations, indent=2) + "\n")
     recent = encode(reference_rows(frame, settings.seed), trained.levels)
     np.savez(folder / "reference_sample.npz", X=recent, features=np.array(MODEL_FEATURES))
+    write_typical_values(folder, frame)
     (folder / "model_card.md").write_text(_model_card(trained, settings, dataset_sha256))
     facts = {
         "dataset": dataset_sha256,

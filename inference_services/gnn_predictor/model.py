@@ -2,6 +2,7 @@
 
 The tensors are those of `EventGraph`. Embeddings and known flags carry the content id of the weights that made them
 (`endpoint_embedding_<sha12>`), so that a request made for two versions serves both, and each picks its own.
+`neighbour_influence` FP64 [M] and `endpoint_influence` FP64 [E] are computed when the request's `outputs` asks for one.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from feature_repo.pseudonyms import ENTITY_KINDS
 from inference_services.bundle import verify
 from inference_services.calibration import read_calibrations
 from inference_services.errors import InvalidRequest
+from inference_services.gnn_predictor.influence import INFLUENCES, influence
 from inference_services.gnn_predictor.network import EventGraph, load_network
 from inference_services.model_names import GNN
-from inference_services.v2 import Tensors, check_batch, respond
+from inference_services.v2 import Array, Tensors, check_batch, requested_outputs, respond
 
 _KINDS = len(ENTITY_KINDS)
 # Up to a transformer's chunk an event graph is scored in about 1 ms, and a hop to a thread adds a quarter; 1,024 events
@@ -51,7 +53,7 @@ class GnnPredictor(Model):
     async def predict(
         self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> InferResponse:
-        """Answers raw_score, log_odds and probability, FP64 [n].
+        """Answers raw_score, log_odds and probability, FP64 [n], and the influences that are asked for.
 
         Raises:
             InvalidRequest: not V2, or a tensor is missing, of another shape, or points outside of the graph.
@@ -62,11 +64,13 @@ class GnnPredictor(Model):
         graph = self._read(Tensors(payload))
         few = len(graph["event_features"]) <= _INLINE_ROWS and graph["edge_index"].shape[1] <= _INLINE_EDGES
         raw = self._score(graph) if few else await asyncio.to_thread(self._score, graph)
-        outputs = {
+        outputs: dict[str, Array] = {
             "raw_score": raw,
             "log_odds": self._calibration.log_odds(raw),
             "probability": self._calibration.probability(raw),
         }
+        if not set(INFLUENCES).isdisjoint(requested_outputs(payload)):
+            outputs |= await asyncio.to_thread(influence, self._score, graph, raw)
         return respond(payload, self.name, outputs, self._bundle.label, {"revision": self._revision})
 
     @torch.no_grad()

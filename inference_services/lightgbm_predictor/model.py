@@ -3,7 +3,8 @@
 Input: one tensor [n] per feature of the bundle (FP64; the categorical ones BYTES), other tensors being ignored so that
 a caller can send the superset that two versions need; or one matrix `input-0` [n, F], FP32 or FP64, in bundle order.
 Output: `raw_score`, `log_odds`, `probability` FP64 [n], and `contributions` FP64 [n, F + 1] when asked for, with the
-response parameter `features` naming its columns.
+response parameters `features` naming its columns and, where the bundle has them, `typical_values`: JSON, event type of
+the request -> feature -> [5th percentile, median, 95th percentile] among the honest events that the trees learnt from.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from kserve import InferRequest, InferResponse, Model
 
 from inference_services.errors import InvalidRequest
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer, Matrix
+from inference_services.typical_values import PARAMETER, TypicalValues
 from inference_services.v2 import Array, Datatype, Tensors, check_batch, requested_outputs, respond
 
 MATRIX = "input-0"
 CONTRIBUTIONS = "contributions"
+EVENT_TYPE = "event_type"
 # Fewer rows than this score in the time that a hop to a thread costs.
 _INLINE_ROWS = 32
 
@@ -30,6 +33,7 @@ class LightGbmPredictor(Model):
     def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
         super().__init__(name)
         self._scorer = scorer
+        self._typical = TypicalValues.read(scorer.bundle)
         self._parameters = {"revision": revision}
 
     def load(self) -> bool:
@@ -72,7 +76,7 @@ class LightGbmPredictor(Model):
             outputs = self._outputs(X, explain)
         parameters = self._parameters
         if explain:
-            parameters = {**parameters, "features": ",".join(self._scorer.features)}
+            parameters = {**parameters, "features": ",".join(self._scorer.features), **self._typical_of(X)}
         return respond(payload, self.name, outputs, self._scorer.bundle.label, parameters)
 
     def _outputs(self, X: Matrix, explain: bool) -> dict[str, Array]:
@@ -85,6 +89,15 @@ class LightGbmPredictor(Model):
         if explain:
             outputs[CONTRIBUTIONS] = self._scorer.contributions(X)
         return outputs
+
+    def _typical_of(self, X: Matrix) -> dict[str, str]:
+        """The response parameter with what is typical of the rows' event types; nothing where the bundle has none."""
+        if self._typical is None or EVENT_TYPE not in self._scorer.features:
+            return {}
+        codes = X[:, self._scorer.features.index(EVENT_TYPE)]
+        levels = self._scorer.categorical.get(EVENT_TYPE, ())
+        types = [levels[int(code)] for code in np.unique(codes) if 0 <= code < len(levels)]
+        return {PARAMETER: self._typical.parameter(types)}
 
     def _matrix(self, tensors: Tensors) -> Matrix:
         features = self._scorer.features

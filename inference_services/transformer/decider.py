@@ -27,9 +27,9 @@ from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_STORE
 from inference_services.errors import PredictorGone
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.predictors import Answer, V2Client
-from inference_services.transformer.reasons import explain
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
 STORE_SHARE = 0.4
@@ -76,11 +76,15 @@ class Decided:
 
 @dataclass(frozen=True)
 class _Models:
-    """Both models' answers for n events, None for one that did not answer, and what they were fused to."""
+    """Both models' answers for n events, None for one that did not answer, and what they were fused to.
+
+    `graph` is what the graph model was asked, None when it was not.
+    """
 
     lightgbm: Answer | None
     gnn: Answer | None
     fused: Fused
+    graph: AskedGraph | None
 
 
 @contextmanager
@@ -108,6 +112,7 @@ class Decider:
         self._store = store
         self._lightgbm = lightgbm
         self._gnn = gnn
+        self._explainer = Explainer(lightgbm, gnn)
         self._fusion = fusion
         self._budget_s = budget_s
         self._revision = revision
@@ -122,7 +127,7 @@ class Decider:
         models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
         probability = models.fused.probability
         decisions = decide(self._fusion.thresholds, batch["event_type"], probability)
-        reasons = await self._reasons(features, decisions, models, start + self._budget_s * REASONS_SHARE)
+        reasons = await self._reasons(batch, features, decisions, models, start + self._budget_s * REASONS_SHARE)
         degraded = self._degraded(read, models.fused)
         outputs = {
             "fraud_probability": probability,
@@ -156,13 +161,15 @@ class Decider:
         asked = await asyncio.gather(
             self._ask("lightgbm", self._lightgbm, features, n, deadline), self._ask_gnn(batch, read, deadline)
         )
-        lightgbm, gnn = asked
+        lightgbm, (gnn, graph) = asked
         mask = FULL if read.available else NO_STORE
-        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n))
+        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph)
 
-    async def _ask_gnn(self, batch: EventBatch, read: StoreRead, deadline: float) -> Answer | None:
+    async def _ask_gnn(
+        self, batch: EventBatch, read: StoreRead, deadline: float
+    ) -> tuple[Answer | None, AskedGraph | None]:
         if not read.available or not self._fusion.gnn_versions:
-            return None
+            return None, None
         with timed("embeddings"):
             graph = Subgraph.build(batch, read.interactions, read.interaction_counts)
             embeddings = {}
@@ -175,8 +182,9 @@ class Decider:
                         embeddings[version] = found
             except (FeatureRepoError, TimeoutError) as error:
                 self._note("gnn", error)
-                return None
-        return await self._ask("gnn", self._gnn, graph.tensors(embeddings), len(batch), deadline)
+                return None, None
+        asked = AskedGraph(graph, read.interactions, graph.tensors(embeddings))
+        return await self._ask("gnn", self._gnn, asked.tensors, len(batch), deadline), asked
 
     async def _ask(
         self, name: str, client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float
@@ -195,27 +203,25 @@ class Decider:
         return answer
 
     async def _reasons(
-        self, features: Mapping[str, NDArray[Any]], decisions: NDArray[np.object_], models: _Models, deadline: float
-    ) -> list[list[str]]:
-        reasons: list[list[str]] = [[] for _ in decisions]
+        self,
+        batch: EventBatch,
+        features: Mapping[str, NDArray[Any]],
+        decisions: NDArray[np.object_],
+        models: _Models,
+        deadline: float,
+    ) -> list[list[Reason]]:
         flagged = np.flatnonzero(decisions != "allow")
-        if not len(flagged) or models.lightgbm is None:
-            return reasons
-        rows = {name: values[flagged] for name, values in features.items()}
+        if not len(flagged):
+            return [[] for _ in decisions]
+        scored = Scored(
+            batch,
+            features,
+            lightgbm_version=models.lightgbm.version if models.lightgbm and models.fused.used_lightgbm else None,
+            gnn_version=models.gnn.version if models.gnn and models.fused.used_gnn else None,
+            graph=models.graph,
+        )
         with timed("reasons"):
-            try:
-                answer = await self._lightgbm.infer(rows, len(flagged), deadline, ["contributions"])
-            except PredictorGone as error:
-                log.warning("no reasons given: %s", error)
-                return reasons
-        # In a canary the other version may answer the second call; its reasons are not this decision's.
-        contributions = answer.outputs.get("contributions")
-        if answer.version == models.lightgbm.version and contributions is not None and contributions.ndim == 2:
-            names = str(answer.parameters.get("features", "")).split(",")
-            for position, row in enumerate(flagged):
-                values = {name: column[position] for name, column in rows.items()}
-                reasons[row] = explain(contributions[position], names, values)
-        return reasons
+            return await self._explainer.explain(scored, flagged, deadline)
 
     def _degraded(self, read: StoreRead, fused: Fused) -> list[str]:
         missing = [] if read.available else ["store"]

@@ -48,13 +48,17 @@ class V2Client:
         self.model = model
 
     async def infer(
-        self, tensors: Mapping[str, NDArray[Any]], rows: int, deadline: float, outputs: Sequence[str] = ()
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        rows: int | Mapping[str, int],
+        deadline: float,
+        outputs: Sequence[str] = (),
     ) -> Answer:
         """Sends the tensors and reads the answer.
 
         Args:
             tensors: arrays by name; object arrays travel as BYTES, NaN as null.
-            rows: length that every output must have.
+            rows: length that every output must have; by name where they differ.
             deadline: the event loop's time by which the answer must be there, seconds.
             outputs: names to ask for; the model's usual ones when empty.
 
@@ -77,7 +81,7 @@ class V2Client:
             raise PredictorGone(f"{self.model} answered {response.status_code}: {response.text:.200}")
         return self._read(response.content, rows)
 
-    def _read(self, content: bytes, rows: int) -> Answer:
+    def _read(self, content: bytes, rows: int | Mapping[str, int]) -> Answer:
         try:
             body = orjson.loads(content)
             values = {o["name"]: np.array(o["data"], np.float64).reshape(o["shape"]) for o in body["outputs"]}
@@ -85,8 +89,9 @@ class V2Client:
         except (KeyError, TypeError, ValueError) as error:
             raise PredictorGone(f"{self.model} gave an answer that is not V2: {error!r}") from None
         for name, array in values.items():
-            if array.shape[:1] != (rows,) or not np.isfinite(array).all():
-                raise PredictorGone(f"{self.model} gave a {name!r} that is not {rows} finite rows")
+            expected = rows if isinstance(rows, int) else rows.get(name)
+            if array.shape[:1] != (expected,) or not np.isfinite(array).all():
+                raise PredictorGone(f"{self.model} gave a {name!r} that is not {expected} finite rows")
         return answer
 
 

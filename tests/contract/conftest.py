@@ -120,6 +120,9 @@ def write_lightgbm_bundle(folder: Path, seed: int = 0) -> Bundle:
     calibration = {"full": {"slope": 1.1, "intercept": -0.2}, "no_store": {"slope": 0.7, "intercept": -0.5}}
     (folder / "calibration.json").write_text(json.dumps(calibration))
     np.savez(folder / "reference_sample.npz", X=X[:1000], features=np.array(MODEL_FEATURES))
+    typical = {"events": 2000, "values": {"amount": [4.0, 17.0, 47.0]}}
+    percentiles = {"quantiles": [0.05, 0.5, 0.95], "all": typical, "event_types": {}}
+    (folder / "typical_values.json").write_text(json.dumps(percentiles))
     (folder / "model_card.md").write_text("# A tiny booster for tests\n")
     return write_manifest(folder, "fraud-lightgbm", {"seed": seed})
 

@@ -122,6 +122,8 @@ def test_contributions_come_only_when_asked_for_and_add_up(predictor: Service):
     total = np.reshape(contributions["data"], contributions["shape"]).sum(axis=1)
     np.testing.assert_allclose(total, output(answer, "raw_score"), rtol=1e-9)
     assert answer["parameters"]["features"].split(",") == list(MODEL_FEATURES)
+    typical = json.loads(answer["parameters"]["typical_values"])
+    assert typical == {name: {"amount": [4.0, 17.0, 47.0]} for name in make_rows(2)["event_type"]}
 
 
 def test_rows_without_the_store_use_their_own_calibration(predictor: Service):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from feature_repo.graph_features import INTERACTION
 from feature_repo.online_reader import StoreRead
 from feature_repo.request_features import CityNorms
 from feature_repo.settings import EMBEDDING_DIM
+from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE
 from inference_services.transformer.decider import Decider
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
@@ -42,6 +44,8 @@ class FakeStore:
         counts[:, 0] = 2
         interactions["id"][:, 0, :2] = [0xBB, 0xDD]
         interactions["kind"][:, 0, :2] = [2, 1]
+        interactions["key_id"][:, 0, :2] = 1
+        interactions["ts"][:, 0, :2] = (batch["event_timestamp"] - 600_000_000)[:, None]
         features = {name: np.ones(n) for name in STORE_FEATURES}
         return StoreRead(True, features, CityNorms.unknown(n), interactions, counts, np.full(n, SEEN))
 
@@ -56,7 +60,10 @@ class FakeStore:
         pass
 
 
-Handler = Callable[[dict[str, Any]], httpx.Response | None]
+Handler = Callable[[dict[str, Any]], httpx.Response | Awaitable[httpx.Response] | None]
+TYPICAL = {"payment_authorized": {"amount": [20_000, 60_000, 200_000]}}
+EXPLAIN_LIGHTGBM = [{"name": "contributions"}]
+EXPLAIN_GNN = [{"name": NEIGHBOUR_INFLUENCE}, {"name": ENDPOINT_INFLUENCE}]
 
 
 def answering(log_odds: float, version: str, seen: list[dict[str, Any]] | None = None) -> Handler:
@@ -67,11 +74,17 @@ def answering(log_odds: float, version: str, seen: list[dict[str, Any]] | None =
         n = shapes["event_features" if "event_features" in shapes else "amount"][0]
         values = {"raw_score": log_odds, "log_odds": log_odds, "probability": float(1 / (1 + np.exp(-log_odds)))}
         outputs = [{"name": k, "datatype": "FP64", "shape": [n], "data": [v] * n} for k, v in values.items()]
-        if request.get("outputs"):
+        parameters = {}
+        if request.get("outputs") == EXPLAIN_LIGHTGBM:
             row = [0.0] * (len(MODEL_FEATURES) + 1)
             row[MODEL_FEATURES.index("amount")] = 2.0
             outputs = [{"name": "contributions", "datatype": "FP64", "shape": [n, len(row)], "data": row * n}]
-        body = {"model_version": f"3-{version}", "parameters": {"features": ",".join(MODEL_FEATURES)}}
+            parameters = {"features": ",".join(MODEL_FEATURES), "typical_values": orjson.dumps(TYPICAL).decode()}
+        elif request.get("outputs") == EXPLAIN_GNN:
+            m, e = shapes["edge_index"][1], shapes["endpoint_kind"][0]
+            falls = {NEIGHBOUR_INFLUENCE: [0.1, 0.4] * (m // 2), ENDPOINT_INFLUENCE: [0.6, *[0.0] * 2] * (e // 3)}
+            outputs = [{"name": k, "datatype": "FP64", "shape": [len(v)], "data": v} for k, v in falls.items()]
+        body = {"model_version": f"3-{version}", "parameters": parameters}
         return httpx.Response(200, content=orjson.dumps({**body, "outputs": outputs}))
 
     return handle
@@ -104,12 +117,12 @@ def endless(_: dict[str, Any]) -> None:
     """Stands for a model that never answers."""
 
 
-DecideOne = Callable[..., dict[str, Any]]
+DecideOne = Callable[..., Any]
 
 
 @pytest.fixture
 def decide(tmp_path: Path) -> DecideOne:
-    """Decides one payment and returns the record that goes to the decision stream."""
+    """Decides one payment, or the events given, and returns the record that goes to the decision stream, or all."""
     write_fusion(tmp_path / "fusion")
     fusion = Fusion.load(tmp_path / "fusion")
 
@@ -119,25 +132,29 @@ def decide(tmp_path: Path) -> DecideOne:
         *,
         store: FakeStore | None = None,
         budget_s: float = 5.0,
-    ) -> dict[str, Any]:
+        events: list[dict[str, Any]] | None = None,
+    ) -> Any:
         async def transport(request: httpx.Request) -> httpx.Response:
             handler = gnn if "fraud-gnn" in request.url.path else lightgbm
             response = handler(orjson.loads(request.content))
+            if inspect.isawaitable(response):
+                return await response
             if response is None:
                 await asyncio.sleep(60)
                 raise httpx.ReadTimeout("nobody waited this long")
             return response
 
-        async def call() -> dict[str, Any]:
+        async def call() -> Any:
             async with httpx.AsyncClient(transport=httpx.MockTransport(transport)) as http:
                 clients = V2Client("http://lightgbm", NAME, http), V2Client("http://gnn", "fraud-gnn", http)
                 decider = Decider(store or FakeStore(), *clients, fusion, budget_s=budget_s)
-                decided = await decider.decide(EventBatch.from_rows([PAYMENT]))
-            record = orjson.loads(decided.records[0])
+                decided = await decider.decide(EventBatch.from_rows(events or [PAYMENT]))
+            records = [orjson.loads(record) for record in decided.records]
             for name, values in decided.outputs.items():
-                assert values.shape == (1,)
-                assert name == "reasons" or record[name] == values[0]
-            return record
+                assert values.shape == (len(records),)
+                told = map(orjson.loads, values) if name == "reasons" else values
+                assert [record[name] for record in records] == list(told)
+            return records if events else records[0]
 
         return asyncio.run(call())
 
@@ -174,7 +191,7 @@ def test_lightgbm_gone_leaves_the_graph_model_alone(gone: Handler, decide: Decid
     assert record["lightgbm_probability"] == -1.0
     assert record["degraded"] == "lightgbm"
     assert record["decision"] == "block"
-    assert record["reasons"] == []
+    assert [reason["kind"] for reason in record["reasons"]] == ["graph"]
 
 
 def test_store_down_leaves_request_features_and_skips_the_graph_model(decide: DecideOne):
@@ -220,26 +237,155 @@ def test_two_unknown_versions_are_reviewed(decide: DecideOne):
     assert (record["decision"], record["degraded"]) == ("review", "gnn,lightgbm")
 
 
-def test_only_flagged_events_are_explained(decide: DecideOne):
-    flagged_calls: list[dict[str, Any]] = []
-    flagged = decide(answering(3.0, L1, flagged_calls), answering(2.0, G1))
+FEATURE_REASON = {
+    "text": "amount of 250,000 toman; payments like this have 60,000 toman",
+    "kind": "feature",
+    "feature": "amount",
+    "value": 250_000.0,
+    "typical": {"low": 20_000.0, "median": 60_000.0, "high": 200_000.0},
+    "contribution": 2.0,
+}
+DRIVER = "d1-00000000000000dd"
+GRAPH_REASON = {
+    "text": "this rider's last 2 events were with 1 driver and 1 device (d1-0000…), all of them within one hour; "
+    "most telling: a trip request with driver d1-0000…, 10 minutes earlier",
+    "kind": "graph",
+    "entity": PAYMENT["rider_id"],
+    "neighbour": DRIVER,
+    "contribution": 0.6,
+}
+
+
+def without_neighbours(reasons: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in reason.items() if name != "neighbours"} for reason in reasons]
+
+
+def after(first: Handler, then: Handler) -> Handler:
+    """Scores with one handler, explains with another."""
+    return lambda request: then(request) if request.get("outputs") else first(request)
+
+
+def test_flagged_events_are_explained_by_both_models(decide: DecideOne):
+    asked: dict[str, list[dict[str, Any]]] = {"lightgbm": [], "gnn": []}
+    flagged = decide(answering(3.0, L1, asked["lightgbm"]), answering(2.0, G1, asked["gnn"]))
     assert flagged["decision"] == "block"
-    assert flagged["reasons"] == ["amount of 250000 raises the risk"]
-    assert [call.get("outputs") for call in flagged_calls] == [None, [{"name": "contributions"}]]
-    allowed_calls: list[dict[str, Any]] = []
-    allowed = decide(answering(-3.0, L1, allowed_calls), answering(-2.0, G1))
-    assert (allowed["decision"], allowed["reasons"], len(allowed_calls)) == ("allow", [], 1)
+    assert without_neighbours(flagged["reasons"]) == [FEATURE_REASON, GRAPH_REASON]
+    assert [n["neighbour"] for n in flagged["reasons"][1]["neighbours"]] == [DRIVER, PAYMENT["device_id"]]
+    assert [call.get("outputs") for call in asked["lightgbm"]] == [None, EXPLAIN_LIGHTGBM]
+    assert [call.get("outputs") for call in asked["gnn"]] == [None, EXPLAIN_GNN]
 
 
-def test_contributions_of_another_shape_cost_the_reasons_only(decide: DecideOne):
-    def flat(request: dict[str, Any]) -> httpx.Response:
-        if not request.get("outputs"):
-            return answering(3.0, L1)(request)
-        output = {"name": "contributions", "shape": [1], "data": [1.0]}
+def test_allowed_events_cost_no_second_call(decide: DecideOne):
+    asked: list[dict[str, Any]] = []
+    allowed = decide(answering(-3.0, L1, asked), answering(-2.0, G1, asked))
+    assert (allowed["decision"], allowed["reasons"], len(asked)) == ("allow", [], 2)
+
+
+def test_of_a_batch_only_the_flagged_events_are_asked_about(decide: DecideOne):
+    def by_amount(version: str, explained: list[dict[str, Any]]) -> Handler:
+        def handle(request: dict[str, Any]) -> httpx.Response:
+            if request.get("outputs"):
+                explained.append({t["name"]: t["data"] for t in request["inputs"]})
+                return answering(3.0, version)(request)
+            sent = {t["name"]: t["data"] for t in request["inputs"]}
+            values = [3.0 if a > 100_000 else -9.0 for a in sent.get("amount", [9e9] * 3)]
+            names = ("log_odds", "probability")
+            outputs = [{"name": k, "datatype": "FP64", "shape": [len(values)], "data": values} for k in names]
+            return httpx.Response(200, json={"model_version": f"3-{version}", "outputs": outputs})
+
+        return handle
+
+    features: list[dict[str, Any]] = []
+    graphs: list[dict[str, Any]] = []
+    events = [
+        {**PAYMENT, "event_id": "e1", "amount": 5},
+        {**PAYMENT, "event_id": "e2", "rider_id": "r1-00000000000000a2"},
+        {**PAYMENT, "event_id": "e3", "amount": 5},
+    ]
+    records = decide(by_amount(L1, features), by_amount(G1, graphs), events=events)
+    assert [r["decision"] for r in records] == ["allow", "block", "allow"]
+    assert [len(r["reasons"]) for r in records] == [0, 2, 0]
+    assert records[1]["reasons"][1]["entity"] == "r1-00000000000000a2"
+    assert [sent["amount"] for sent in features] == [[250_000.0]]
+    assert [(sent["endpoint_event"], sent["edge_index"]) for sent in graphs] == [([0, 0, 0], [0, 1, 0, 0])]
+
+
+def test_both_models_are_asked_for_reasons_at_the_same_time(decide: DecideOne):
+    barrier = asyncio.Barrier(2)
+
+    def together(scored: Handler) -> Handler:
+        async def meet(request: dict[str, Any]) -> httpx.Response:
+            await barrier.wait()
+            return scored(request)  # type: ignore[return-value]
+
+        return after(scored, meet)
+
+    record = decide(together(answering(3.0, L1)), together(answering(2.0, G1)))
+    assert without_neighbours(record["reasons"]) == [FEATURE_REASON, GRAPH_REASON]
+
+
+@pytest.mark.parametrize("gone", [refusing, broken, nonsense, *MISSHAPEN])
+def test_reasons_of_one_model_outlive_the_other_s(gone: Handler, decide: DecideOne):
+    record = decide(after(answering(3.0, L1), gone), answering(2.0, G1))
+    assert (record["decision"], record["degraded"]) == ("block", "")
+    assert without_neighbours(record["reasons"]) == [GRAPH_REASON]
+    record = decide(answering(3.0, L1), after(answering(2.0, G1), gone))
+    assert (record["decision"], record["degraded"]) == ("block", "")
+    assert record["reasons"] == [FEATURE_REASON]
+
+
+def test_a_model_that_explains_too_late_costs_its_reasons_only(decide: DecideOne):
+    record = decide(after(answering(3.0, L1), endless), answering(2.0, G1), budget_s=1.0)
+    assert (record["decision"], record["degraded"]) == ("block", "")
+    assert without_neighbours(record["reasons"]) == [GRAPH_REASON]
+
+
+def test_another_version_s_explanation_is_not_this_decision_s(decide: DecideOne):
+    record = decide(after(answering(3.0, L1), answering(3.0, L2)), answering(2.0, G1))
+    assert without_neighbours(record["reasons"]) == [GRAPH_REASON]
+    record = decide(answering(3.0, L1), after(answering(2.0, G1), answering(2.0, G2)))
+    assert record["reasons"] == [FEATURE_REASON]
+
+
+def test_a_canary_s_other_version_is_asked_again_for_the_one_that_scored(decide: DecideOne):
+    versions = iter([L2, L1])
+
+    def either(request: dict[str, Any]) -> httpx.Response:
+        return answering(3.0, next(versions))(request)  # type: ignore[return-value]
+
+    record = decide(after(answering(3.0, L1), either), answering(2.0, G1))
+    assert without_neighbours(record["reasons"]) == [FEATURE_REASON, GRAPH_REASON]
+
+
+def test_a_score_that_did_not_count_gives_no_reasons(decide: DecideOne):
+    asked: list[dict[str, Any]] = []
+    record = decide(answering(1.0, L2, asked), answering(2.0, G1))
+    assert without_neighbours(record["reasons"]) == [GRAPH_REASON]
+    record = decide(answering(3.0, L1), answering(2.0, G2, asked))
+    assert record["reasons"] == [FEATURE_REASON]
+    assert len(asked) == 2
+
+
+def test_a_decision_without_any_model_says_so(decide: DecideOne):
+    (reason,) = decide(refusing, refusing)["reasons"]
+    assert reason == {"text": "no model could score this event, so a person decides", "kind": "rule"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"name": "contributions", "shape": [1], "data": [1.0]},
+        {"name": "contributions", "shape": [1, 3], "data": [1.0, 1.0, 1.0]},
+        {"name": "contributions", "shape": [1, 2], "data": [None, 1.0]},
+        {"name": "contributions", "shape": [2, 1], "data": [1.0, 1.0]},
+    ],
+)
+def test_contributions_of_another_form_cost_the_reasons_only(output: dict[str, Any], decide: DecideOne):
+    def odd(_: dict[str, Any]) -> httpx.Response:
         return httpx.Response(200, json={"model_version": f"3-{L1}", "outputs": [output]})
 
-    record = decide(flat, answering(2.0, G1))
-    assert (record["decision"], record["reasons"], record["degraded"]) == ("block", [], "")
+    record = decide(after(answering(3.0, L1), odd), refusing)
+    assert (record["decision"], record["reasons"], record["degraded"]) == ("block", [], "gnn")
 
 
 def test_graph_model_gets_the_event_subgraph(decide: DecideOne):
