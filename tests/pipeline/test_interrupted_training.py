@@ -47,16 +47,18 @@ def register(url: str, run_id: str, folders: dict[str, Path], bundle_root: Path)
     )
 
 
-def killed_at(request: int, url: str, run_id: str, folders: dict[str, Path], bundle_root: Path) -> bool:
-    """Runs the step in a copy of this process that dies at its n-th request to MLflow; whether it died."""
+def killed_at(request: int, heard: bool, url: str, run_id: str, folders: dict[str, Path], bundle_root: Path) -> bool:  # noqa: PLR0917
+    """Runs the step in a copy of this process that dies at its n-th request to MLflow; whether it died.
+
+    It dies before the server has heard the request, or once the server has done it.
+    """
     child = os.fork()
     if child == 0:
         send, sent = requests.adapters.HTTPAdapter.send, [0]
 
         def counted(*arguments: object, **options: object) -> object:
             sent[0] += 1
-            # In turn before the server has heard it, and after it has done it.
-            if sent[0] == request and request % 2:
+            if sent[0] == request and not heard:
                 os.kill(os.getpid(), signal.SIGKILL)
             answer = send(*arguments, **options)  # type: ignore[arg-type]
             if sent[0] == request:
@@ -88,24 +90,40 @@ def check_whole(client: MlflowClient, bundle_root: Path) -> dict[str, int]:
     return aliased
 
 
+def trained(root: Path, content: str) -> dict[str, Path]:
+    """A bundle of each model that holds a text."""
+    folders = {model: root / content / model for model in MODELS}
+    for model, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights.txt").write_text(content)
+        write_manifest(folder, model, {})
+    return folders
+
+
+@pytest.mark.slow
 def test_registration_survives_a_kill_at_every_request(mlflow: str, tmp_path: Path) -> None:
     client, bundle_root = MlflowClient(mlflow), tmp_path / "bundles"
     run_id = client.create_run(client.create_experiment("killed")).info.run_id
-    folders = {model: tmp_path / "trained" / model for model in MODELS}
-    for model, folder in folders.items():
-        folder.mkdir(parents=True)
-        (folder / "weights.txt").write_text(model)
-        write_manifest(folder, model, {})
     kills = 0
-    while killed_at(kills + 1, mlflow, run_id, folders, bundle_root):
+    while True:
+        folders = trained(tmp_path / "trained", f"content {kills}")
+        if not killed_at(kills // 2 + 1, bool(kills % 2), mlflow, run_id, folders, bundle_root):
+            break
         kills += 1
         check_whole(client, bundle_root)
         assert kills < MOST_REQUESTS
-    assert kills > len(MODELS) * 2
-    assert check_whole(client, bundle_root) == dict.fromkeys(MODELS, 1)
-    assert {model: len(client.search_model_versions(f"name = '{model}'")) for model in MODELS} == dict.fromkeys(
-        MODELS, 1
-    )
+    assert kills > len(MODELS) * 4
+    found = check_whole(client, bundle_root)
+    assert found.keys() == set(MODELS)
+    for model, version in found.items():
+        assert client.get_model_version(model, str(version)).tags["sha256"] == verify(folders[model], model).sha256
+    # What was cut off is finished by the next run of the same content, as the version that it was.
+    folders = trained(tmp_path / "trained", f"content {kills - 1}")
+    register(mlflow, run_id, folders, bundle_root)
+    check_whole(client, bundle_root)
+    for model in MODELS:
+        contents = [v.tags["sha256"] for v in client.search_model_versions(f"name = '{model}'")]
+        assert len(contents) == len(set(contents))
 
 
 RUN = "from pipelines import training; from pipelines.settings import TrainingRun; training.run_local(TrainingRun())"
