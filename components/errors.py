@@ -4,7 +4,8 @@ ComponentError
 ├── InvalidDataset   a dataset's snapshot cannot be trained on; the message names the column or day and why
 ├── InvalidFeatures  computed features break a rule; the message names the column, the rule and a row
 ├── TooFewLabels     a split cannot be learnt from, calibrated on or judged by
-└── GateFailed       a trained model broke a bound; the message names the bound
+├── GateFailed       a trained model broke a bound; the message names the bound
+└── MlflowUnreachable  the tracking server is away; what a run had to say waits in its outbox
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class TooFewLabels(ComponentError):
 
 class GateFailed(ComponentError):
     """A trained model broke a bound of the gate; the message names every broken bound."""
+
+
+class MlflowUnreachable(ComponentError, ConnectionError):
+    """The tracking server does not answer; the message names it and why."""

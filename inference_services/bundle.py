@@ -158,5 +158,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise BundleError(f"there is no file {path}; is this the folder of a bundle?") from None
-    except (OSError, ValueError) as error:
+    # Nested too deep for the parser: a bundle of ours never is.
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read as JSON: {error}") from None

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pipelines.cli_errors import exit_code
 from pipelines.cli_features import features_app
+from pipelines.cli_models import models_app
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
 
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
-app.add_typer(models_app, name="models")
 
 DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]
 DEFAULT_DRIFT_PYTHON = Path(".venv-drift/bin/python")
@@ -206,7 +205,11 @@ def train(
             result = train_on(workspace, chosen, alias, url, bars.bar)
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
-    console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
+    if result.kept:
+        console.print(f"MLflow is away: nothing registered yet, all is kept in {result.kept}")
+        console.print("push it once MLflow is up: `fraud models push`; the next `fraud train` does so too")
+    else:
+        console.print(f"registered as {alias}: " + ", ".join(f"{v.name} {v.version}" for v in result.versions))
 
 
 @app.command()
@@ -319,29 +322,6 @@ def replay(
     console.print(rows)
 
 
-@models_app.command("list")
-def models_list(home: Home = DEFAULT_HOME) -> None:
-    """List the registered models with their aliases."""
-    from pipelines import registry
-
-    with _mlflow(Workspace(home.absolute())) as url:
-        versions = registry.list_versions(url)
-    table = Table("model", "version", "content", "aliases", "bundle")
-    for v in versions:
-        table.add_row(v.name, str(v.version), v.sha12, ", ".join(v.aliases), v.storage_uri)
-    console.print(table)
-
-
-@models_app.command("promote")
-def models_promote(home: Home = DEFAULT_HOME) -> None:
-    """Make the challenger the champion."""
-    from pipelines import registry
-
-    with _mlflow(Workspace(home.absolute())) as url:
-        for version in registry.promote(url):
-            console.print(f"champion: {version.name} {version.version}")
-
-
 def _parts() -> LocalParts:
     from pipelines.local_stack import LocalParts
     from simulators.local_kserve import LocalKServe
@@ -367,6 +347,10 @@ def _mlflow(workspace: Workspace) -> Any:
             own.stop()
 
     return server()
+
+
+# Here, since only this module may start the local server.
+app.add_typer(models_app, name="models", context_settings={"obj": _mlflow})
 
 
 def _simulator_errors() -> tuple[type[Exception], ...]:

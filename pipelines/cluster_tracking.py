@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-
-from components.mlflow_client import mlflow_client
+from components.mlflow_client import MlflowException, mlflow_client
 from pipelines.errors import KfpError
 from pipelines.training import RunRecord
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from components.mlflow_client import mlflow_client
+from components.errors import MlflowUnreachable
+from components.mlflow_client import MlflowException, mlflow_client
 from components.register_model.logic import MODELS
 from pipelines.errors import RegistryError
-from pipelines.tracking import MlflowException
+
+_LOG = logging.getLogger(__name__)
+_UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +36,27 @@ class ModelVersion:
     storage_uri: str
     aliases: tuple[str, ...]
 
+    @property
+    def folder(self) -> Path:
+        """Where the bundle lies on this machine.
 
-def list_versions(tracking_uri: str, name: str | None = None) -> list[ModelVersion]:
-    """All versions of one model, or of all, in order of model and version."""
-    client = mlflow_client(tracking_uri)
-    chosen = MODELS if name is None else (name,)
-    found = []
-    for model in chosen:
-        aliases: dict[int, list[str]] = {}
-        try:
-            for alias, version in client.get_registered_model(model).aliases.items():
-                aliases.setdefault(int(version), []).append(alias)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            continue
-        versions = client.search_model_versions(f"name = '{model}'")
-        found += [_version(v, tuple(sorted(aliases.get(int(v.version), ())))) for v in versions]
-    return sorted(found, key=lambda v: (MODELS.index(v.name) if v.name in MODELS else -1, v.version))
+        Raises:
+            RegistryError: it lies elsewhere.
+        """
+        return bundle_folder(f"{self.name} {self.version}", self.storage_uri)
+
+
+def bundle_folder(what: str, storage_uri: str) -> Path:
+    """The folder that a storage address names.
+
+    Raises:
+        RegistryError: it is not one of this machine's.
+    """
+    parts = urlsplit(storage_uri)
+    if parts.scheme != "file":
+        where = storage_uri or "no address"
+        raise RegistryError(f"{what} lies at {where}: only a bundle in a folder of this machine can be read")
+    return Path(url2pathname(parts.path))
 
 
 def get(tracking_uri: str, name: str, alias: str) -> ModelVersion:
@@ -53,36 +64,56 @@ def get(tracking_uri: str, name: str, alias: str) -> ModelVersion:
 
     Raises:
         RegistryError: no version has the alias, or it was not published.
+        MlflowUnreachable: the server is away.
     """
     client = mlflow_client(tracking_uri)
     try:
         found = client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if error.error_code not in _UNKNOWN:
             raise
         raise RegistryError(f"no {alias} registered: run `fraud train --alias {alias}`") from None
-    version = _version(found, (alias,))
+    tags: dict[str, str] = found.tags
+    version = ModelVersion(name, int(found.version), tags.get("sha12", ""), tags.get("storage_uri", ""), (alias,))
     if not version.storage_uri:
         raise RegistryError(f"{name} {version.version} was never published: run `fraud train --alias {alias}` again")
     return version
 
 
-def promote(tracking_uri: str) -> list[ModelVersion]:
-    """Makes the challenger of every model the champion; there is no challenger afterwards.
+def champion_folders(tracking_uri: str, memory: Path, alias: str) -> dict[str, str]:
+    """The champion's bundle folders by model, empty texts where there is no champion yet.
+
+    They are noted in a file each time, so that a challenger can be trained and held to the champion while MLflow is
+    away.
+
+    Args:
+        tracking_uri: MLflow server.
+        memory: the file.
+        alias: of what is being trained: a challenger needs a champion.
 
     Raises:
-        RegistryError: a model has no challenger.
+        RegistryError: there is no champion to challenge, or none is known while MLflow is away.
     """
-    challengers = [get(tracking_uri, name, "challenger") for name in MODELS]
-    client = mlflow_client(tracking_uri)
-    for version in challengers:
-        client.set_registered_model_alias(version.name, "champion", str(version.version))
-    for version in challengers:
-        client.delete_registered_model_alias(version.name, "challenger")
-    return [get(tracking_uri, name, "champion") for name in MODELS]
+    try:
+        found = {name: str(get(tracking_uri, name, "champion").folder) for name in MODELS}
+    except RegistryError:
+        if alias != "champion":
+            raise
+        return dict.fromkeys(MODELS, "")
+    except MlflowUnreachable as error:
+        return _remembered(memory, alias, error)
+    pending = memory.with_suffix(".pending")
+    pending.write_text(json.dumps(found, indent=2) + "\n")
+    pending.rename(memory)
+    return found
 
 
-def _version(found: object, aliases: tuple[str, ...]) -> ModelVersion:
-    tags: dict[str, str] = getattr(found, "tags", {})
-    name, number = getattr(found, "name", ""), int(getattr(found, "version", 0))
-    return ModelVersion(name, number, tags.get("sha12", ""), tags.get("storage_uri", ""), aliases)
+def _remembered(memory: Path, alias: str, error: MlflowUnreachable) -> dict[str, str]:
+    if memory.exists():
+        found: dict[str, str] = json.loads(memory.read_text())
+        _LOG.warning("held to the champion that was last seen, %s", Path(found[MODELS[0]]).name)
+        return found
+    if alias != "champion":
+        raise RegistryError(f"{error} No champion was ever seen from here, so there is none to challenge") from None
+    _LOG.warning("no champion is known while MLflow is away: the gate compares with none")
+    return dict.fromkeys(MODELS, "")

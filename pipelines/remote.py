@@ -49,6 +49,7 @@ class RemoteResult:
         alias: of what it registered.
         versions: LightGBM, GNN, fusion.
         metrics: the challenger pair's measures on the test days.
+        kept: nothing waits for MLflow here: the cluster's steps speak to it themselves, or fail and are tried again.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class RemoteResult:
     alias: str
     versions: list[ModelVersion]
     metrics: dict[str, float]
+    kept: None = None
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from components.register_model.logic import MODELS
 from feature_repo.datasets import Dataset
 from inference_services.policy_settings import ThresholdSettings
 from pipelines import registry, tracking
-from pipelines.errors import RegistryError
 from pipelines.local_pipeline import compile_pipeline, run_process
 from pipelines.registry import ModelVersion
 from pipelines.report import git_commit
@@ -44,6 +41,7 @@ class TrainingResult:
         metrics: the challenger pair's measures on the test days.
         log: output of all steps.
         wall_s: seconds it took.
+        kept: where the run waits for MLflow, which was away: nothing is registered yet. None when MLflow has it all.
     """
 
     run_id: str
@@ -51,6 +49,7 @@ class TrainingResult:
     metrics: dict[str, float]
     log: Path
     wall_s: float
+    kept: Path | None = None
 
 
 def compile(path: Path) -> None:  # noqa: A001 - the word of KFP for it; used as training.compile
@@ -68,32 +67,36 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         progress: called with (steps done, steps in all).
 
     Raises:
-        RegistryError: a challenger is asked for and there is no champion.
+        RegistryError: a challenger is asked for and there is no champion, or none is known while MLflow is away.
         StepError: a step failed; the message has its reason and the log.
     """
     started = time.monotonic()
     ThresholdSettings.read(settings.policy)  # a bad policy costs a second here, minutes in a step
     dataset = Dataset.open(settings.dataset)
-    champions = _champions(settings)
     settings.work.mkdir(parents=True, exist_ok=True)
+    outbox = tracking.outbox_root(settings.work)
+    tracking.push_before(settings.tracking_uri, outbox)
+    champions = _champions(settings)
     name, tags, params = run_record(settings, dataset)
 
     def finished(steps: int) -> None:
         if progress:
             progress(steps, len(STEPS))
 
-    with tracking.open_run(settings.tracking_uri, name, tags, params) as run_id:
-        folder = settings.work / run_id
-        arguments = pipeline_arguments(settings, run_id, champions)
+    with tracking.open_run(settings.tracking_uri, name, tags, params, outbox) as run:
+        folder = settings.work / run.run_id
+        arguments = pipeline_arguments(settings, run.run_id, champions)
+        environment = {tracking.OUTBOX_VARIABLE: str(outbox.absolute())}
         try:
             compile(folder / "pipeline.yaml")
-            run_process("pipelines.training_pipeline", arguments, folder, finished=finished)
+            run_process("pipelines.training_pipeline", arguments, folder, finished=finished, environment=environment)
         finally:
             for file in (folder / "pipeline.yaml", folder / "steps.log"):
-                tracking.log_file(settings.tracking_uri, run_id, file)
-        versions = [registry.get(settings.tracking_uri, name, settings.alias) for name in MODELS]
-        metrics = challenger_metrics(tracking.run_metrics(settings.tracking_uri, run_id))
-    return TrainingResult(run_id, versions, metrics, folder / "steps.log", time.monotonic() - started)
+                run.log_file(file)
+        metrics = challenger_metrics(run.metrics())
+    names = () if run.kept else MODELS
+    versions = [registry.get(settings.tracking_uri, name, settings.alias) for name in names]
+    return TrainingResult(run.run_id, versions, metrics, folder / "steps.log", time.monotonic() - started, run.kept)
 
 
 class RunRecord(NamedTuple):
@@ -149,13 +152,5 @@ def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, 
 
 def _champions(settings: TrainingRun) -> dict[str, str]:
     """The champion's bundle folders; empty where the first champion is being trained."""
-    folders = {"champion_lightgbm": "", "champion_gnn": ""}
-    for parameter, name in zip(folders, MODELS[:2], strict=True):
-        try:
-            uri = registry.get(settings.tracking_uri, name, "champion").storage_uri
-        except RegistryError:
-            if settings.alias != "champion":
-                raise
-            return dict.fromkeys(folders, "")
-        folders[parameter] = url2pathname(urlsplit(uri).path)
-    return folders
+    found = registry.champion_folders(settings.tracking_uri, settings.work / "last_champion.json", settings.alias)
+    return {"champion_lightgbm": found[MODELS[0]], "champion_gnn": found[MODELS[1]]}

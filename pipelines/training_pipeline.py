@@ -143,6 +143,8 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
     judged = evaluate(
         policy=policy,
         scores=fused.outputs["scores"],
+        lightgbm=trees.outputs["model"],
+        gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
         tracking_uri=tracking_uri,
         run_id=run_id,
@@ -152,11 +154,13 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         lightgbm=trees.outputs["model"],
         gnn=graph.outputs["model"],
         fusion=fused.outputs["fusion"],
+        evaluation=judged.outputs["evaluation"],
         bundle_root=bundle_root,
         tracking_uri=tracking_uri,
         run_id=run_id,
         dataset_sha256=valid.outputs["Output"],
         alias=alias,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).after(passed)
     step_settings.apply((valid, rows, trees, graph, fused, judged, passed, registered), SETTINGS)
 

@@ -21,6 +21,7 @@ from feature_repo.pseudonyms import Pseudonymiser
 from pipelines.workspace import Workspace
 from simulators.local_services import MlflowServer, RedisServer
 from simulators.ride_hailing import WorldSettings, simulate
+from tests.open_gate import OPEN_GATE
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,7 +107,7 @@ def company(tmp_path_factory: pytest.TempPathFactory, quick_policy: Path) -> Ite
                 splits={"warm_up_days": 1, "train_share": 0.5},
                 lightgbm={"rounds": 20, "min_data_in_leaf": 5, "num_threads": 1},
                 gnn={"epochs": 1, "hidden": 8},
-                gate={"least_lift": 1.0, "most_calibration_error": 0.5, "champion_margin": 1.0},
+                gate=OPEN_GATE,
             )
         yield Company(workspace, server.url)
 

@@ -10,11 +10,13 @@ def evaluate(
     *,
     policy: str,
     scores: dsl.Input[dsl.Dataset],
+    lightgbm: dsl.Input[dsl.Model],
+    gnn: dsl.Input[dsl.Model],
     fusion: dsl.Input[dsl.Model],
     tracking_uri: str,
     run_id: str,
     evaluation: dsl.Output[dsl.Artifact],
-    plot: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Evaluates the challenger, each model alone, and the champion's pairs.
@@ -22,42 +24,38 @@ def evaluate(
     Args:
         policy: text of threshold_settings.yaml.
         scores: parquet of `fuse_and_calibrate`.
+        lightgbm: the new fraud-lightgbm bundle, whose time for one event is measured.
+        gnn: the new fraud-gnn bundle, likewise.
         fusion: the fraud-fusion bundle, for its thresholds.
         tracking_uri: MLflow server.
         run_id: the MLflow run that takes metrics and artifacts.
         evaluation: JSON of all measures.
-        plot: PNG.
+        report: the page.
         metrics: the challenger's measures, for the pipeline's page.
     """
     import json
-    import shutil
-    import tempfile
-    import time
     from pathlib import Path
 
     import pandas as pd
     import yaml
-    from mlflow.entities import Metric
 
-    from components.evaluate.logic import evaluate as measure
-    from components.evaluate.logic import flat_metrics
-    from components.evaluate.plot import write_plot
-    from components.mlflow_client import mlflow_client
+    from components.evaluate.logic import flat_metrics, to_json
+    from components.evaluate.report import render
+    from components.evaluate.step import judge, report_of
+    from components.outbox_delivery import telling
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.fusion import Thresholds
 
     table = pd.read_parquet(scores.path)
     chosen = json.loads((Path(fusion.path) / "fusion.json").read_text())["thresholds"]
     thresholds = {name: Thresholds(**both) for name, both in chosen.items()}
-    found = measure(table, thresholds, ThresholdSettings.model_validate(yaml.safe_load(policy)))
-    Path(evaluation.path).write_text(json.dumps(found, indent=2) + "\n")
-    write_plot(table, list(found["pairs"]), Path(plot.path))
+    costs = ThresholdSettings.model_validate(yaml.safe_load(policy))
+    found = judge(table, thresholds, costs, lightgbm=Path(lightgbm.path), gnn=Path(gnn.path))
+    Path(evaluation.path).write_text(to_json(found), "utf-8")
+    Path(report.path).write_text(render(report_of(table, found, costs)), "utf-8")
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
-    client = mlflow_client(tracking_uri)
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in flat_metrics(found).items()])
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(evaluation.path, Path(folder) / "evaluation.json")
-        shutil.copyfile(plot.path, Path(folder) / "evaluation.png")
-        client.log_artifacts(run_id, folder, "evaluation")
+    with telling(tracking_uri, run_id) as outbox:
+        outbox.keep("metrics", flat_metrics(found))
+        files = {"evaluation.json": Path(evaluation.path), "evaluation.html": Path(report.path)}
+        outbox.keep("artifacts", name="evaluation", files=files)

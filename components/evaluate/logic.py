@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from components.errors import TooFewLabels
-from components.evaluate import metrics
-from components.fuse_and_calibrate.thresholds import policy_cost
+from components.evaluate import calibration, cost, fairness, metrics
+from components.evaluate.bootstrap import (
+    Interval,
+    average_precision_interval,
+    average_precision_of,
+    cluster_bootstrap,
+    interval,
+    paired_bootstrap,
+)
+from components.evaluate.labelled import CONTEXT_COLUMNS, Labelled, Vector
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Thresholds, decide
 
-_CONTEXT = {"event_id", "event_type", "event_timestamp", "rider_id", "y", "typology", "split"}
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.05)
+# Where an alarm is common enough for the groups' rates to be compared.
+FAIRNESS_FPR = 0.05
+TOP_SHARE = 0.01
+# The pairs that will answer, and the one that answers now.
+ANSWERING = ("challenger", "lightgbm_canary", "gnn_canary")
+CHAMPION = "champion"
 
 
 def evaluate(
@@ -36,67 +51,149 @@ def evaluate(
         seed: of the bootstrap.
 
     Returns:
-        prevalence, events, fraud, days, and under "pairs" each pair's measures.
+        prevalence, events, fraud, days, clusters, and under "pairs" each pair's measures; with a champion, each
+        answering pair's `minus_champion` too. NaN where a measure has no answer.
 
     Raises:
         TooFewLabels: the test days have no fraud or no honest events.
     """
     test = scores[scores["split"] == "test"]
-    y = test["y"].to_numpy(float)
-    if len(np.unique(y)) < 2:
-        raise TooFewLabels("split 'test' needs fraud and honest events: wait for labels or widen the dataset")
-    pairs = [name for name in scores.columns if name not in _CONTEXT]
-    measured = {}
-    for name in pairs:
-        measured[name] = _measure(test, test[name].to_numpy(float), rounds=rounds, seed=seed)
-        measured[name].update(_costs(test, test[name].to_numpy(float), thresholds, policy))
+    events = Labelled.of(test, "split 'test'")
+    p = {name: test[name].to_numpy(float) for name in pair_names(scores)}
+    pairs = {name: measure(events, score, thresholds, policy, rounds=rounds, seed=seed) for name, score in p.items()}
+    for name in ANSWERING if CHAMPION in p else ():
+        pairs[name]["minus_champion"] = compare(events, p[name], p[CHAMPION], rounds=rounds, seed=seed)
     return {
         "events": len(test),
-        "fraud": int(y.sum()),
-        "prevalence": float(y.mean()),
-        "days": int(test["event_timestamp"].dt.date.nunique()),
-        "pairs": measured,
+        "fraud": int(events.y.sum()),
+        "prevalence": float(events.y.mean()),
+        "days": events.days,
+        "clusters": int(events.cluster.max()) + 1,
+        "pairs": pairs,
     }
 
 
-def _measure(test: pd.DataFrame, p: metrics.Vector, *, rounds: int, seed: int) -> dict[str, Any]:
-    y = test["y"].to_numpy(float)
-    day = test["event_timestamp"].dt.date.to_numpy()
-    low, high = metrics.bootstrap_interval(y, p, test["rider_id"].to_numpy(), rounds=rounds, seed=seed)
-    at_one_percent = metrics.threshold_at_fpr(y, p, 0.01)
-    fraud = test[y == 1]
+def pair_names(scores: pd.DataFrame) -> list[str]:
+    """The columns of a scores frame that are a pair's probability."""
+    return [str(name) for name in scores.columns if name not in CONTEXT_COLUMNS]
+
+
+def measure(
+    events: Labelled,
+    p: Vector,
+    thresholds: Mapping[str, Thresholds],
+    policy: ThresholdSettings,
+    *,
+    rounds: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Every measure of one score, JSON-ready.
+
+    Args:
+        events: n labelled events.
+        p: fraud probabilities, [n].
+        thresholds: by event type.
+        policy: costs.
+        rounds: bootstrap resamples.
+        seed: of the bootstrap; equal seeds make intervals of several scores comparable.
+    """
     return {
-        "average_precision": metrics.average_precision(y, p),
-        "average_precision_95": {"low": low, "high": high},
-        "recall_at_fpr": {f"{fpr:.1%}": metrics.recall_at_fpr(y, p, fpr) for fpr in FALSE_POSITIVE_RATES},
-        "precision_in_top_100_a_day": metrics.precision_in_top(y, p, day, 100),
-        "calibration_error": metrics.calibration_error(y, p),
-        "recall_at_1%_fpr_by_typology": {
-            str(name): float((p[y == 1][rows] >= at_one_percent).mean())
-            for name, rows in fraud.reset_index(drop=True).groupby("typology").indices.items()
+        **ranking(events, p, rounds=rounds, seed=seed),
+        **calibrated(events, p, rounds=rounds, seed=seed),
+        **costs(events, decide(thresholds, events.event_type, p), p, policy),
+        "fairness": fair(events, p, rounds=rounds, seed=seed),
+    }
+
+
+def ranking(events: Labelled, score: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
+    """What needs an order only, so that rules and raw scores can be judged too."""
+    y = events.y
+    found = average_precision_interval(y, score, events.cluster, rounds=rounds, seed=seed)
+    return {
+        "average_precision": found.value,
+        "average_precision_95": {"low": found.low, "high": found.high},
+        "recall_at_fpr": {f"{fpr:.1%}": metrics.recall_at_fpr(y, score, fpr) for fpr in FALSE_POSITIVE_RATES},
+        "precision_in_top_100_a_day": metrics.precision_in_top(y, score, events.day, 100),
+        **{
+            f"recall_at_{fpr:.0%}_fpr_by_typology": metrics.recall_by_typology(y, score, events.typology, fpr)
+            for fpr in FALSE_POSITIVE_RATES[1:]
+        },
+        "average_precision_by_typology": {
+            name: metrics.typology_average_precision(y, score, events.typology, [name]) for name in events.typologies
         },
     }
 
 
-def _costs(
-    test: pd.DataFrame, p: metrics.Vector, thresholds: Mapping[str, Thresholds], policy: ThresholdSettings
-) -> dict[str, Any]:
-    """Toman a day under the policy, and what that saves of the cost of allowing everything (an oracle saves all)."""
-    types, y = test["event_type"].to_numpy(object), test["y"].to_numpy(float)
-    days = test["event_timestamp"].dt.date.nunique()
-    decision = decide(thresholds, types, p)
-    spent = float(policy_cost(policy, decision, types, y).sum()) / days
-    allow_all = float(policy_cost(policy, np.full(len(y), "allow"), types, y).sum()) / days
+def calibrated(events: Labelled, p: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
+    """Whether the probabilities mean what they say, with intervals."""
+    y = events.y
+    line, of_line = calibration.calibration_line(y, p), calibration.calibration_line_of(y, p)
+    of_top = calibration.top_error_of(y, p, TOP_SHARE)
+
+    def all_four(weight: Vector) -> Vector:
+        return np.array([*of_line(weight), calibration.brier_skill(y, p, weight), of_top(weight)])
+
+    values = [line.slope, line.intercept, calibration.brier_skill(y, p), calibration.top_error(y, p, TOP_SHARE)]
+    resampled = cluster_bootstrap(events.cluster, all_four, rounds=rounds, seed=seed).T
+    names = ("calibration_slope", "calibration_intercept", "brier_skill", "top_1%_relative_error")
     return {
-        "cost_per_day": spent,
-        "cost_saved_per_day": allow_all - spent,
-        "cost_saved_share": (allow_all - spent) / allow_all,
-        "decisions_per_day": {name: float((decision == name).sum()) / days for name in ("allow", "review", "block")},
+        "calibration_error": calibration.calibration_error(y, p),
+        **{name: asdict(interval(value, drawn)) for name, value, drawn in zip(names, values, resampled, strict=True)},
     }
 
 
+def costs(events: Labelled, decision: metrics.Names, priority: Vector, policy: ThresholdSettings) -> dict[str, Any]:
+    """Toman a day of the decisions under the policy, and what they save; `cost` defines the oracles.
+
+    Args:
+        events: n labelled events.
+        decision: "allow", "review" or "block", [n].
+        priority: by which the reviewers take a day's queue, [n].
+        policy: costs and capacity.
+    """
+    stakes = cost.Stakes.of(policy, events.event_type, events.y, events.day)
+    spent = cost.spend(stakes, decision, priority)
+    return {
+        "cost_per_day": spent.cost_per_day,
+        "cost_saved_per_day": spent.saved_per_day,
+        "cost_saved_share": spent.saved_share,
+        "cost_saved_share_of_review_oracle": spent.saved_share_of_review_oracle,
+        "good_blocked_share": spent.good_blocked_share,
+        "decisions_per_day": {
+            name: float((decision == name).sum()) / events.days for name in ("allow", "review", "block")
+        },
+        "reviews_over_capacity_per_day": spent.reviews_over_capacity_per_day,
+    }
+
+
+def fair(events: Labelled, score: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
+    """False positive rates by group at the threshold of 5 %, by division, and which groups were too small."""
+    flagged = score >= metrics.threshold_at_fpr(events.y, score, FAIRNESS_FPR)
+    result = {}
+    for division, group in events.groups.items():
+        found = fairness.false_positive_rates(events.y, flagged, group, events.cluster, rounds=rounds, seed=seed)
+        result[division] = {
+            "ratio": asdict(found.ratio),
+            "recall_at_equal_rates": fairness.recall_at_equal_rates(events.y, score, group, FAIRNESS_FPR),
+            "groups": {g.group: {"honest": g.honest, "compared": g.compared, **asdict(g.rate)} for g in found.groups},
+        }
+    return result
+
+
+def compare(events: Labelled, first: Vector, second: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
+    """First minus second in average precision, resampled together."""
+    paired = paired_bootstrap(
+        events.cluster,
+        average_precision_of(events.y, first),
+        average_precision_of(events.y, second),
+        rounds=rounds,
+        seed=seed,
+    )
+    return {"average_precision": asdict(paired.difference())}
+
+
 def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an evaluation by dotted name, as a tracking server takes them."""
+    """The finite numbers of an evaluation by dotted name, as a tracking server takes them."""
     flat: dict[str, float] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -104,8 +201,25 @@ def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
             for name, inner in value.items():
                 # MLflow takes no % in a name.
                 walk(f"{prefix}.{name}".strip(".").replace("%", "pct"), inner)
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             flat[prefix] = float(value)
 
     walk("", evaluation)
     return flat
+
+
+def to_json(value: Any) -> str:
+    """JSON that every reader takes: a number that has no answer is null, not NaN."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    if isinstance(value, Interval):
+        return _finite(asdict(value))
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -40,19 +40,21 @@ def fuse_and_calibrate(
     import pandas as pd
     import yaml
 
+    from components.event_context import event_context
     from components.fuse_and_calibrate import step
     from feature_repo.datasets import Dataset
     from inference_services.policy_settings import ThresholdSettings
 
     costs = ThresholdSettings.model_validate(yaml.safe_load(policy))
-    frame = pd.read_parquet(training_set.path)
+    dataset = Dataset.open(Path(dataset_path))
+    frame = pd.read_parquet(training_set.path).join(event_context(dataset.event_table()), on="event_id")
     new_lightgbm, new_gnn = step.new_candidates(
         Path(lightgbm.path), pd.read_parquet(lightgbm_scores.path), Path(gnn.path), pd.read_parquet(gnn_scores.path)
     )
     of_lightgbm, of_gnn = [new_lightgbm], [new_gnn]
     if champion_lightgbm and champion_gnn:
         of_lightgbm.append(step.score_lightgbm(Path(champion_lightgbm), frame))
-        of_gnn.append(step.score_gnn(Path(champion_gnn), Dataset.open(Path(dataset_path)), frame))
+        of_gnn.append(step.score_gnn(Path(champion_gnn), dataset, frame))
     fused = step.fuse(frame, of_lightgbm, of_gnn, costs)
     facts = {"dataset": training_set.metadata["dataset_sha256"], "pairs": len(fused.rows)}
     bundle = step.write_bundle(

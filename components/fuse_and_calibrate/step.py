@@ -24,6 +24,8 @@ from inference_services.transformer.fusion import Thresholds
 # Fitted on the first, judged on the second; what the models themselves learned from says nothing here.
 _SPLITS_USED = ("calibrate", "test")
 _CONTEXT = ["event_id", "event_type", "event_timestamp", "rider_id", "y", "typology", "split"]
+# By these `evaluate` divides and resamples the events, where the frame has them.
+_GROUPS = ["city", "rider_tenure_days", "device_gps_accuracy_m", "cluster"]
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], p
 
     Args:
         frame: training set rows; at least the columns event_id, event_type, event_timestamp, rider_id, y, typology,
-            split.
+            split; city, rider_tenure_days, device_gps_accuracy_m and cluster are passed on where there are.
         lightgbm: the new version, then the champion if there is one.
         gnn: likewise.
         policy: costs and capacity.
     """
-    rows_used = frame.loc[_is_used(frame) & frame["y"].notna(), _CONTEXT].reset_index(drop=True)
+    columns = [*_CONTEXT, *(name for name in _GROUPS if name in frame)]
+    rows_used = frame.loc[_is_used(frame) & frame["y"].notna(), columns].reset_index(drop=True)
     calibrate = (rows_used["split"] == "calibrate").to_numpy()
     odds = {c.sha12: _aligned(c, rows_used["event_id"]) for c in (*lightgbm, *gnn)}
     fitted = {sha12: values[calibrate] for sha12, values in odds.items()}

@@ -11,34 +11,43 @@ def register_model(
     lightgbm: dsl.Input[dsl.Model],
     gnn: dsl.Input[dsl.Model],
     fusion: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact] = None,
     bundle_root: str,
     tracking_uri: str,
     run_id: str,
     dataset_sha256: str,
     alias: str,
+    pipeline_run: str = "",
 ) -> dict:  # type: ignore[type-arg]  # KFP knows no parametrised dict
-    """Registers the bundles.
+    """Registers the bundles, or keeps them in the outbox while MLflow is away.
 
     Args:
         lightgbm: the fraud-lightgbm bundle.
         gnn: the fraud-gnn bundle.
         fusion: the fraud-fusion bundle.
+        evaluation: JSON of `evaluate`, for the model cards.
         bundle_root: where serving fetches bundles from.
         tracking_uri: MLflow server.
         run_id: the MLflow run that the versions belong to.
         dataset_sha256: what they were trained on.
         alias: "champion" or "challenger".
+        pipeline_run: Kubeflow's id of this run.
 
     Returns:
-        Version by registered model name.
+        Content id by registered model name.
     """
     from pathlib import Path
 
-    from components.mlflow_client import mlflow_client
-    from components.register_model.logic import MODELS, register_all
+    from components.outbox_delivery import telling
+    from components.register_model.logic import MODELS, Registration
+    from inference_services.bundle import verify
 
     folders = {name: Path(given.path) for name, given in zip(MODELS, (lightgbm, gnn, fusion), strict=True)}
-    client = mlflow_client(tracking_uri)
-    return register_all(
-        client, run_id, folders, bundle_root=Path(bundle_root), dataset_version=dataset_sha256[:12], alias=alias
+    bundles = {name: verify(folder, name) for name, folder in folders.items()}
+    request = Registration(
+        alias=alias, bundle_root=Path(bundle_root), dataset_sha256=dataset_sha256, pipeline_run=pipeline_run
     )
+    judged = {"evaluation.json": Path(evaluation.path)} if evaluation else {}
+    with telling(tracking_uri, run_id) as outbox:
+        outbox.keep("register", request.values(), files={**folders, **judged})
+    return {name: bundle.sha256 for name, bundle in bundles.items()}

@@ -12,9 +12,10 @@ import pandas as pd
 from components.train_lightgbm.logic import TrainedLightGbm, encode
 from components.train_lightgbm.settings import LightGbmSettings
 from components.train_lightgbm.typical_values import write_typical_values
-from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES, lightgbm_service
+from feature_repo.feature_names import MODEL_FEATURES, STORE_FEATURES, features_version, lightgbm_service
 from feature_repo.request_features import REQUEST_FEATURES
 from inference_services.bundle import Bundle, write_manifest
+from inference_services.lightgbm_predictor.feature_listing import VERSION_KEY
 from inference_services.model_names import LIGHTGBM
 
 _REFERENCE_ROWS = 2000
@@ -46,6 +47,7 @@ def write_bundle(
         "trees": trained.booster.num_trees(),
         "validation_average_precision": trained.validation_average_precision,
         "feature_service": lightgbm_service(MODEL_FEATURES),
+        VERSION_KEY: features_version(MODEL_FEATURES),
     }
     return write_manifest(folder, LIGHTGBM, facts)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inference_services.bundle import Bundle, verify
 from inference_services.calibration import FULL, NO_STORE, Platt, read_calibrations, sigmoid
 from inference_services.errors import BundleError
+from inference_services.lightgbm_predictor.feature_listing import read_listing
 from inference_services.model_names import LIGHTGBM
 
 Matrix = NDArray[np.float64]
@@ -79,21 +80,19 @@ class LightGbmScorer:
             BundleError: the bundle is altered or incomplete, or its parts do not fit each other.
         """
         bundle = verify(folder, LIGHTGBM)
-        listing = bundle.read_json("features.json")
-        try:
-            features = tuple(str(name) for name in listing["features"])
-            categorical = {name: tuple(levels) for name, levels in listing["categorical"].items()}
-            store = np.array([features.index(name) for name in listing["store"]], np.int64)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"features.json of {folder} cannot be used: {error!r}") from None
+        listing = read_listing(bundle)
         try:
             booster = lightgbm.Booster(model_file=folder / "model.bst")
         except lightgbm.basic.LightGBMError as error:
             raise BundleError(f"model.bst of {folder} is not a LightGBM model: {error}") from None
-        if booster.num_feature() != len(features):
-            raise BundleError(f"model.bst takes {booster.num_feature()} features, features.json names {len(features)}")
+        if tuple(booster.feature_name()) != listing.features:
+            raise BundleError(
+                f"model.bst of {folder} was trained on other features, or in another order, than features.json names: "
+                "train again"
+            )
         calibrations = read_calibrations(bundle.read_json("calibration.json"), (FULL, NO_STORE))
-        return cls(bundle, booster, features, categorical, store, calibrations)
+        store = np.array([listing.features.index(name) for name in listing.store], np.int64)
+        return cls(bundle, booster, listing.features, listing.categorical, store, calibrations)
 
     def encode(self, columns: Mapping[str, Any], n: int) -> Matrix:
         """Builds the matrix [n, F] from one column [n] per feature; a level unseen in training is NaN."""

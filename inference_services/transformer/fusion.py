@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ Vector = NDArray[np.float64]
 _Key = tuple[str | None, str | None, str]
 # Probability of an event that no model could score.
 UNKNOWN = -1.0
+_SHA12, _SHA256 = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,23 @@ class Fused:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A loaded fusion bundle."""
+    """A loaded fusion bundle.
+
+    Attributes:
+        bundle: where it came from.
+        pairs: a row for each pair that may answer, and for each model alone, by availability mask.
+        thresholds: by scored event type.
+        lightgbm: content id of the LightGBM version that it was made for.
+        gnn: content id of the graph model that it was made for.
+        policy_sha256: hash of the policy under which the thresholds are the cheapest.
+    """
 
     bundle: Bundle
     pairs: Mapping[_Key, Combination]
     thresholds: Mapping[str, Thresholds]
+    lightgbm: str
+    gnn: str
+    policy_sha256: str
 
     @classmethod
     def load(cls, folder: Path) -> Fusion:
@@ -93,12 +107,17 @@ class Fusion:
         bundle = verify(folder, FUSION)
         content = bundle.read_json("fusion.json")
         try:
-            pairs = dict(_pair(entry) for entry in content["pairs"])
-            limits = {t: content["thresholds"][t] for t in SCORED_EVENT_TYPES}
-            thresholds = {t: Thresholds(float(both["review"]), float(both["block"])) for t, both in limits.items()}
-        except (KeyError, TypeError, ValueError) as error:
+            pairs = _pairs(content["pairs"])
+            thresholds = _thresholds(content["thresholds"])
+            lightgbm, gnn = _content_id(content["lightgbm"]), _content_id(content["gnn"])
+            policy = str(content["policy_sha256"])
+            if not _SHA256.fullmatch(policy):
+                raise ValueError(f"policy_sha256 {policy!r:.80} is not a hash")
+            if (lightgbm, gnn, FULL) not in pairs:
+                raise ValueError(f"no row for the pair that it was made for, LightGBM {lightgbm} with GNN {gnn}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"fusion.json of {folder} cannot be used: {error!r}") from None
-        return cls(bundle, pairs, thresholds)
+        return cls(bundle, pairs, thresholds, lightgbm, gnn, policy)
 
     @property
     def gnn_versions(self) -> tuple[str, ...]:
@@ -128,10 +147,38 @@ class Fusion:
         return Fused(np.full(n, UNKNOWN), False, False)
 
 
+def _pairs(entries: Any) -> dict[_Key, Combination]:
+    pairs: dict[_Key, Combination] = {}
+    for entry in entries:
+        key, row = _pair(entry)
+        if key in pairs:
+            raise ValueError(f"two rows for {key}")
+        pairs[key] = row
+    return pairs
+
+
 def _pair(entry: Mapping[str, Any]) -> tuple[_Key, Combination]:
-    lightgbm, gnn, mask = entry["lightgbm"], entry["gnn"], entry["mask"]
+    lightgbm, gnn = (None if entry[name] is None else _content_id(entry[name]) for name in ("lightgbm", "gnn"))
+    mask = entry["mask"]
     left, right = (float(w or 0.0) for w in entry["weights"])
     intercept = float(entry["intercept"])
+    if lightgbm is None and gnn is None:
+        raise ValueError("a pair names no model")
     if mask not in {FULL, NO_STORE} or not all(map(math.isfinite, (left, right, intercept))):
         raise ValueError(f"pair {lightgbm}, {gnn} needs a mask of {FULL} or {NO_STORE} and finite weights")
     return (lightgbm, gnn, mask), Combination(left, right, intercept)
+
+
+def _content_id(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA12.fullmatch(value):
+        raise ValueError(f"{value!r:.80} is not a content id of 12 hex digits")
+    return value
+
+
+def _thresholds(content: Mapping[str, Any]) -> dict[str, Thresholds]:
+    for missing in sorted(set(SCORED_EVENT_TYPES) - set(content)):
+        raise ValueError(f"no thresholds for {missing}")
+    for unknown in sorted(set(content) - set(SCORED_EVENT_TYPES)):
+        raise ValueError(f"thresholds for {unknown!r:.80}, which is not an event type that is scored")
+    limits = {name: content[name] for name in SCORED_EVENT_TYPES}
+    return {name: Thresholds(float(both["review"]), float(both["block"])) for name, both in limits.items()}

@@ -17,7 +17,13 @@ import numpy as np
 import pytest
 
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
-from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, REQUEST_FEATURES, STORE_FEATURES
+from feature_repo.feature_names import (
+    CATEGORICAL_FEATURES,
+    MODEL_FEATURES,
+    REQUEST_FEATURES,
+    STORE_FEATURES,
+    features_version,
+)
 from inference_services.bundle import Bundle, write_manifest
 from simulators.local_services import free_port
 
@@ -124,7 +130,9 @@ def write_lightgbm_bundle(folder: Path, seed: int = 0) -> Bundle:
     percentiles = {"quantiles": [0.05, 0.5, 0.95], "all": typical, "event_types": {}}
     (folder / "typical_values.json").write_text(json.dumps(percentiles))
     (folder / "model_card.md").write_text("# A tiny booster for tests\n")
-    return write_manifest(folder, "fraud-lightgbm", {"seed": seed})
+    return write_manifest(
+        folder, "fraud-lightgbm", {"seed": seed, "features_version": features_version(MODEL_FEATURES)}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from pipelines.compiled import GOLDEN
 from pipelines.errors import RegistryError, StepError
 from pipelines.local_pipeline import run_process
 from pipelines.settings import TrainingRun
+from tests.open_gate import OPEN_GATE
 
 
 def settings(dataset: Path, policy: Path, mlflow_url: str, root: Path, **others: object) -> TrainingRun:
@@ -31,7 +32,7 @@ def settings(dataset: Path, policy: Path, mlflow_url: str, root: Path, **others:
         "splits": SplitSettings(warm_up_days=1, train_share=0.5),
         "lightgbm": LightGbmSettings(rounds=20, min_data_in_leaf=5, num_threads=1),
         "gnn": {"epochs": 1, "hidden": 8},
-        "gate": GateSettings(least_lift=1.0, most_calibration_error=0.5),
+        "gate": GateSettings.model_validate(OPEN_GATE),
         "alias": "champion",
         **others,
     }
@@ -113,8 +114,12 @@ def test_a_dataset_becomes_registered_bundles_that_serve(
     artifacts = {
         a.path for folder in ("", "evaluation", "fraud-gnn") for a in client.list_artifacts(run.info.run_id, folder)
     }
-    assert {"evaluation/evaluation.json", "evaluation/evaluation.png", "pipeline.yaml", "steps.log"} <= artifacts
+    assert {"evaluation/evaluation.json", "evaluation/evaluation.html", "pipeline.yaml", "steps.log"} <= artifacts
     assert "fraud-gnn/weights.safetensors" in artifacts
     assert not [f for f in (tmp_path / "bundles").rglob("*") if f.suffix in {".pkl", ".pickle"}]
     evaluation = next((tmp_path / "runs" / result.run_id).rglob("evaluate/evaluation"))
-    assert set(json.loads(evaluation.read_text())["pairs"]) == {"challenger", "lightgbm_alone", "gnn_alone"}
+    found = json.loads(evaluation.read_text())
+    assert set(found["pairs"]) == {"challenger", "lightgbm_alone", "gnn_alone"}
+    assert set(found["pairs"]["challenger"]["fairness"]) == {"city", "device_tier", "tenure"}
+    assert min(found["latency_ms"].values()) > 0
+    assert (evaluation.parent / "report").read_text().startswith("<!doctype html>")

@@ -47,6 +47,18 @@ def _edit_manifest(folder: Path, edit: Callable[[dict], None]) -> None:
     (folder / "bundle.json").write_text(json.dumps(manifest))
 
 
+def _link_for_a_file(folder: Path) -> None:
+    outside = folder.parent / "outside"
+    outside.write_bytes(b"other trees")
+    (folder / "model.bst").unlink()
+    (folder / "model.bst").symlink_to(outside)
+
+
+def _link_for_a_folder(folder: Path) -> None:
+    (folder / "deep").rename(folder.parent / "outside")
+    (folder / "deep").symlink_to(folder.parent / "outside")
+
+
 TAMPERING = {
     "altered": (lambda f: (f / "model.bst").write_bytes(b"Trees"), "'model.bst' differs"),
     "missing": (lambda f: (f / "model.bst").unlink(), "lacks the file 'model.bst'"),
@@ -57,6 +69,19 @@ TAMPERING = {
     "another format": (lambda f: _edit_manifest(f, lambda m: m.update(format=2)), "format 1"),
     "another model": (lambda f: _edit_manifest(f, lambda m: m.update(model="fraud-gnn")), "of model 'fraud-gnn'"),
     "escaping path": (lambda f: _edit_manifest(f, lambda m: m["files"].update({"../x": "0" * 64})), "'../x'"),
+    "absolute path": (lambda f: _edit_manifest(f, lambda m: m["files"].update({"/x": "0" * 64})), "'/x'"),
+    "roundabout path": (
+        lambda f: _edit_manifest(f, lambda m: m["files"].update({"deep/../x": "0" * 64})),
+        "cannot hold",
+    ),
+    "folder for a file": (lambda f: _edit_manifest(f, lambda m: m["files"].update({".": "0" * 64})), "lacks the file"),
+    "short hash": (lambda f: _edit_manifest(f, lambda m: m["files"].update({"model.bst": "0"})), "cannot hold"),
+    "hash of a number": (lambda f: _edit_manifest(f, lambda m: m["files"].update({"model.bst": 7})), "cannot hold"),
+    "bottomless": (lambda f: (f / "bundle.json").write_text("[" * 100_000), "cannot be read as JSON"),
+    "not text": (lambda f: (f / "bundle.json").write_bytes(b"\xff\xfe\x00"), "cannot be read as JSON"),
+    "half a file": (lambda f: (f / "model.bst").write_bytes(b"tre"), "'model.bst' differs"),
+    "link for a file": (_link_for_a_file, "'model.bst' differs"),
+    "link for a folder": (_link_for_a_folder, "lacks the file 'deep/notes.md'"),
     "bad registration": (lambda f: (f / "registration.json").write_text('{"version": "7"}'), "version"),
 }
 

@@ -14,8 +14,14 @@ from inference_services.transformer.fusion import UNKNOWN, Fusion, decide
 from inference_services.transformer.settings import TransformerSettings
 
 CONTENT: dict[str, Any] = {
-    "pairs": [{"lightgbm": "a" * 12, "gnn": None, "mask": "full", "weights": [1, None], "intercept": 0}],
+    "pairs": [
+        {"lightgbm": "a" * 12, "gnn": None, "mask": "full", "weights": [1, None], "intercept": 0},
+        {"lightgbm": "a" * 12, "gnn": "b" * 12, "mask": "full", "weights": [1, 1], "intercept": 0},
+    ],
     "thresholds": {t: {"review": 0.2, "block": 0.7} for t in SCORED_EVENT_TYPES},
+    "policy_sha256": "0" * 64,
+    "lightgbm": "a" * 12,
+    "gnn": "b" * 12,
 }
 
 
@@ -38,6 +44,22 @@ def test_thresholds_are_inclusive_and_unknown_is_reviewed(probability: float, de
 @pytest.mark.parametrize(
     "changes",
     [
+        {"policy_sha256": None},
+        {"policy_sha256": "0" * 63},
+        {"gnn": None},
+        {"gnn": "c" * 12},
+        {"lightgbm": "A" * 12},
+        {"pairs": []},
+        {"pairs": None},
+        {"pairs": [*CONTENT["pairs"], CONTENT["pairs"][0]]},
+        {"pairs": [*CONTENT["pairs"], {**CONTENT["pairs"][0], "lightgbm": None}]},
+        {"pairs": [*CONTENT["pairs"], {**CONTENT["pairs"][0], "lightgbm": "../../etc/x"}]},
+        {"pairs": [*CONTENT["pairs"], {**CONTENT["pairs"][0], "lightgbm": 7}]},
+        {"thresholds": {**CONTENT["thresholds"], "trip_cancelled": {"review": 0.2, "block": 0.7}}},
+        {"thresholds": {k: v for k, v in CONTENT["thresholds"].items() if k != "refund_claimed"}},
+        {"thresholds": {t: {"review": 0.2} for t in SCORED_EVENT_TYPES}},
+        {"thresholds": {t: {"review": float("nan"), "block": 0.7} for t in SCORED_EVENT_TYPES}},
+        {"thresholds": None},
         {"pairs": [{**CONTENT["pairs"][0], "mask": "half"}]},
         {"pairs": [{**CONTENT["pairs"][0], "intercept": float("inf")}]},
         {"pairs": [{**CONTENT["pairs"][0], "weights": [1]}]},
@@ -48,6 +70,27 @@ def test_thresholds_are_inclusive_and_unknown_is_reviewed(probability: float, de
 def test_unusable_table_is_refused(changes: dict[str, Any], tmp_path: Path):
     with pytest.raises(BundleError, match=r"fusion\.json"):
         load(tmp_path, {**CONTENT, **changes})
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_a_table_that_lacks_a_part_is_refused(name: str, tmp_path: Path):
+    with pytest.raises(BundleError, match=rf"fusion\.json of .* cannot be used: KeyError\('{name}'\)"):
+        load(tmp_path, {k: v for k, v in CONTENT.items() if k != name})
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 7])
+def test_what_is_not_a_table_is_refused(content: object, tmp_path: Path):
+    with pytest.raises(BundleError, match=r"fusion\.json"):
+        load(tmp_path, content)
+
+
+def test_a_table_that_is_altered_after_it_was_pinned_is_refused(tmp_path: Path):
+    load(tmp_path, CONTENT)
+    content = (tmp_path / "fusion.json").read_bytes()
+    for altered in (content.replace(b"0.7", b"0.9", 1), content[:-40], b""):
+        (tmp_path / "fusion.json").write_bytes(altered)
+        with pytest.raises(BundleError, match=r"'fusion\.json' differs from its manifest"):
+            Fusion.load(tmp_path)
 
 
 def test_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch):
