@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features check-simulator check-world check-parity check-scale compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench-simulator: env ## measure the simulator alone: events a second, memory, li
 
 bench-features: env $(VENV)/.bench ## measure reading, streaming and the training set against Feast and bytewax
 	@$(BIN)/python -W ignore -m tests.benchmarks features
+
+bench-models: env ## measure one row through the trees, and the whole training pipeline on a million events
+	@$(BIN)/python -W ignore -m tests.benchmarks models
 
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)

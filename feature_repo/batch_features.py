@@ -16,19 +16,23 @@ import pyarrow as pa
 from feature_repo.duckdb_connection import connect
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_KINDS
+from feature_repo.label_history import history_query, spells_query
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S, SKETCH_K, WINDOWS, ActivityKind, Window
 
 
-def write_batch_features(events: pa.Table, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def write_batch_features(
+    events: pa.Table, labels: pa.Table, out: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Writes `<kind>_activity_history`, `<kind>_profile` and `city_profile` parquet files for a log in stream order.
 
     Args:
         events: rows of the event log.
+        labels: rows of the label log, see `labels.LABEL_COLUMNS`.
         out: folder of the Feast file sources.
         progress: called with (files written, files in all).
     """
-    with _log_database(events) as connection:
+    with _log_database(events, labels) as connection:
         files = len(ACTIVITY_KINDS) + _copy_profiles(connection, out)
         for done, kind in enumerate(ACTIVITY_KINDS.values(), files - len(ACTIVITY_KINDS) + 1):
             _write_activity(connection, kind, out / f"{kind.name}_activity_history.parquet")
@@ -36,18 +40,20 @@ def write_batch_features(events: pa.Table, out: Path, progress: Callable[[int, i
                 progress(done, files)
 
 
-def write_profiles(events: pa.Table, out: Path) -> None:
+def write_profiles(events: pa.Table, labels: pa.Table, out: Path) -> None:
     """Writes only what serving needs to materialise: `<kind>_profile` and `city_profile`."""
-    with _log_database(events) as connection:
+    with _log_database(events, labels) as connection:
         _copy_profiles(connection, out)
 
 
 @contextmanager
-def _log_database(events: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
+def _log_database(events: pa.Table, labels: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
     with connect() as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.register("log_rows", events)
         connection.execute(f"CREATE TABLE log AS {_LOG_QUERY}")
+        connection.register("label_rows", labels.append_column("label_row", pa.array(range(len(labels)), pa.int64())))
+        connection.execute(f"CREATE TABLE fraud_spells AS {spells_query()}")
         yield connection
 
 
@@ -191,13 +197,18 @@ _DISTINCT = _distinct()
 
 
 def _profile_query(kind: str) -> str:
-    """One row per entity and day on which it appeared, usable from the following midnight (its publication)."""
+    """One row per entity and day on which it appeared or a verdict on it changed, usable from the following midnight
+    (its publication).
+    """
     return f"""
     SELECT {kind}_id, (day + INTERVAL 1 DAY)::TIMESTAMPTZ AS event_timestamp,
-           min(first_us) OVER past AS {kind}_first_seen_us, (sum(trips) OVER past)::BIGINT AS {kind}_lifetime_trips
+           min(first_us) OVER past AS {kind}_first_seen_us, (sum(trips) OVER past)::BIGINT AS {kind}_lifetime_trips,
+           COALESCE(last_value(frauds IGNORE NULLS) OVER past, 0)::BIGINT AS {kind}_confirmed_frauds,
+           COALESCE(last_value(last_us IGNORE NULLS) OVER past, -1)::BIGINT AS {kind}_last_fraud_us
     FROM (SELECT {kind}_id, date_trunc('day', ingested_at) AS day, min(ts) AS first_us,
                  count(*) FILTER (WHERE event_type = 'trip_completed') AS trips
           FROM log WHERE {kind}_id IS NOT NULL GROUP BY 1, 2)
+    FULL JOIN ({history_query(kind)}) USING ({kind}_id, day)
     WINDOW past AS (PARTITION BY {kind}_id ORDER BY day)
     """  # noqa: S608 - made of constants
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import CorruptValue, MissingData
 from feature_repo.event_log import log_days, read_log
+from feature_repo.labels import read_labels
 
 _RECORD = "dataset.json"
 
@@ -75,9 +76,9 @@ class Dataset:
                 f"dataset {self.sha12} holds content {found[:12]}: a file or the cutoff in {self.path} was changed"
             )
 
-    def event_table(self) -> pa.Table:
-        """The events in stream order, with `stream_seq` and `ingested_at`."""
-        return read_log(self.path / "events")
+    def event_table(self, columns: list[str] | None = None) -> pa.Table:
+        """The events in stream order, with `stream_seq` and `ingested_at`; of all columns only those named, if any."""
+        return read_log(self.path / "events", columns)
 
     def volumes(self) -> dict[tuple[str, date], int]:
         """How many events there are, by type and arrival day."""
@@ -90,6 +91,10 @@ class Dataset:
             .aggregate([([], "count_all")])
         )
         return {(row["type"], row["day"]): row["count_all"] for row in counts.to_pylist()}
+
+    def label_table(self) -> pa.Table:
+        """The labels without their typologies: `LABEL_COLUMNS`."""
+        return read_labels(self.path / "labels")
 
     def label_frame(self) -> pd.DataFrame:
         """The labels: event_id, is_fraud, typology, source, observed_at."""

@@ -14,10 +14,9 @@ from feature_repo.tiles import ACTIVITY_FEATURES
 
 PROFILE_KINDS: tuple[str, ...] = ("rider", "driver", "device", "payment_instrument")
 
-# Slow-moving batch features: days since first seen, and trips completed before the last publication.
-PROFILE_FEATURES: tuple[str, ...] = tuple(
-    f"{kind}_{name}" for kind in PROFILE_KINDS for name in ("tenure_days", "lifetime_trips")
-)
+# Slow-moving batch features of each kind: what the last publication says of the entity, as of the event.
+PROFILE_MEASURES: tuple[str, ...] = ("tenure_days", "lifetime_trips", "confirmed_frauds", "days_since_fraud")
+PROFILE_FEATURES: tuple[str, ...] = tuple(f"{kind}_{name}" for kind in PROFILE_KINDS for name in PROFILE_MEASURES)
 STORE_FEATURES: tuple[str, ...] = ACTIVITY_FEATURES + PROFILE_FEATURES
 CATEGORICAL_FEATURES: tuple[str, ...] = ("event_type", "city")
 MODEL_FEATURES: tuple[str, ...] = CATEGORICAL_FEATURES + REQUEST_FEATURES + STORE_FEATURES

@@ -95,9 +95,18 @@ def parsed_ids(batch: EventBatch) -> NDArray[np.void]:
     for slot, name in enumerate(ID_FIELDS):
         rows = np.flatnonzero(batch.present[name])
         if len(rows):
-            key_ids, hashes = zip(*map(parse_pseudonym, batch[name][rows]), strict=True)
-            parsed["id"][rows, slot], parsed["key_id"][rows, slot] = np.array(hashes, np.uint64), key_ids
+            distinct, codes = _numbered(batch[name][rows])
+            key_ids, hashes = zip(*map(parse_pseudonym, distinct), strict=True)
+            parsed["id"][rows, slot] = np.array(hashes, np.uint64)[codes]
+            parsed["key_id"][rows, slot] = np.array(key_ids, np.uint8)[codes]
     return parsed
+
+
+def _numbered(names: NDArray[np.object_]) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct names in order of appearance, and the position of each of n names among them, shape [n]."""
+    every: list[str] = names.tolist()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(every))}
+    return list(numbers), np.fromiter(map(numbers.__getitem__, every), np.int64, len(every))
 
 
 def event_codes(batch: EventBatch) -> NDArray[np.uint8]:
@@ -115,22 +124,49 @@ def neighbour_history(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.i
         INTERACTION array of shape [n, 4, K] (entity kind; most recent first) and how many of the K exist, [n, 4].
     """
     added, exists = event_interactions(batch)
-    n = len(batch)
-    history = np.zeros((n, len(ENTITY_KINDS), K_NEIGHBOURS), INTERACTION)
-    counts = np.zeros((n, len(ENTITY_KINDS)), np.int64)
+    entities = np.full(exists.shape, -1, np.int64)
     for slot, name in enumerate(ID_FIELDS):
-        rows = np.flatnonzero(exists[:, slot])
-        _, codes = np.unique(batch[name][rows].astype(str), return_inverse=True)
-        order = rows[np.argsort(codes, kind="stable")]
-        sorted_codes = np.sort(codes, kind="stable")
-        for back in range(1, K_NEIGHBOURS + 1):
-            if back >= len(order):
-                break
-            same = sorted_codes[back:] == sorted_codes[:-back]
-            now, before = order[back:][same], order[:-back][same]
-            history[now, slot, back - 1] = added[before, slot]
-            counts[now, slot] = back
-    return history, counts
+        entities[exists[:, slot], slot] = _numbered(batch[name][exists[:, slot]])[1]
+    rows, counts = neighbour_rows(entities)
+    return seen_interactions(added, rows), counts
+
+
+def neighbour_rows(entities: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The events whose interactions make up the neighbourhood that each event of a log in stream order saw.
+
+    Args:
+        entities: a number for the event's entity of each kind, -1 where it has none, shape [n, 4].
+
+    Returns:
+        Rows of the log, -1 beyond the last, shape [n, 4, K] (most recent first), and how many of the K exist, [n, 4].
+    """
+    rows = np.full((*entities.shape, K_NEIGHBOURS), -1, np.int32)
+    counts = np.zeros(entities.shape, np.int64)
+    back = np.arange(K_NEIGHBOURS)
+    for slot, of_kind in enumerate(entities.T):
+        # By entity and then in stream order; those without one come first.
+        order = np.argsort(of_kind, kind="stable")[np.count_nonzero(of_kind < 0) :]
+        entity = of_kind[order]
+        place = np.arange(len(order))
+        first = np.concatenate([[True], entity[1:] != entity[:-1]])[: len(order)]
+        seen = np.minimum(place - np.maximum.accumulate(np.where(first, place, 0)), K_NEIGHBOURS)
+        # Row i has the K places before i, the nearest first.
+        padded = np.concatenate([np.full(K_NEIGHBOURS, -1), order]).astype(np.int32)
+        before = np.lib.stride_tricks.sliding_window_view(padded, K_NEIGHBOURS)[: len(order), ::-1]
+        rows[order, slot] = np.where(back < seen[:, None], before, -1)
+        counts[order, slot] = seen
+    return rows, counts
+
+
+def seen_interactions(added: NDArray[np.void], rows: NDArray[np.int32]) -> NDArray[np.void]:
+    """The interactions behind `neighbour_rows`: INTERACTION [n, 4, K] of what each event added [n, 4]; zeros for -1."""
+    result = np.empty(rows.shape, INTERACTION)
+    # As plain bytes: numpy copies a record of fields field by field.
+    raw = np.dtype((np.void, INTERACTION.itemsize))
+    for slot in range(rows.shape[1]):
+        of_kind = np.concatenate([added[:, slot], np.zeros(1, INTERACTION)]).view(raw)
+        result[:, slot] = of_kind[rows[:, slot]].view(INTERACTION)
+    return result
 
 
 def encode_interactions(interactions: NDArray[np.void]) -> bytes:

@@ -18,8 +18,8 @@ from feature_repo.batch_features import write_batch_features
 from feature_repo.datasets import Dataset
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
-from feature_repo.feature_names import MODEL_FEATURES, PROFILE_KINDS
-from feature_repo.profiles import profile_features
+from feature_repo.feature_names import MODEL_FEATURES, PROFILE_KINDS, features_version
+from feature_repo.profiles import UNPUBLISHED, profile_features
 from feature_repo.request_features import CityNorms, request_features
 from feature_repo.settings import FeatureSettings
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S
@@ -42,10 +42,11 @@ def training_frame(dataset_dir: Path, work_dir: Path, progress: Progress | None 
     events = dataset.event_table()
     files = work_dir / "features"
     complete = files / "COMPLETE"
-    if not complete.exists() or complete.read_text() != dataset.sha256:
+    content = f"{dataset.sha256} {features_version(MODEL_FEATURES)}"
+    if not complete.exists() or complete.read_text() != content:
         complete.unlink(missing_ok=True)
-        write_batch_features(events, files, progress)
-        complete.write_text(dataset.sha256)
+        write_batch_features(events, dataset.label_table(), files, progress)
+        complete.write_text(content)
     scored = events.filter(pc.is_in(events.column("event_type"), value_set=pa.array(SCORED_EVENT_TYPES)))
     return assemble(scored, point_in_time_join(scored, files, work_dir / "registry.db"))
 
@@ -66,10 +67,13 @@ def point_in_time_join(scored: pa.Table, files: Path, registry: Path) -> pd.Data
     entity_rows[ids] = entity_rows[ids].fillna("")
     entity_rows["event_timestamp"] = scored.column("ingested_at").to_pandas()
     job = store.get_historical_features(entity_rows, store.get_feature_service(TRAINING_SERVICE))
-    joined = job.to_arrow().sort_by("stream_seq")
+    joined = job.to_arrow()
+    if not joined.column("stream_seq").equals(scored.column("stream_seq")):
+        joined = joined.sort_by("stream_seq")
     if not joined.column("stream_seq").equals(scored.column("stream_seq")):
         raise RuntimeError("the point-in-time join did not return one row per event")
-    frame: pd.DataFrame = joined.to_pandas()
+    # A gigabyte for a million events: each column is given up once it is converted.
+    frame: pd.DataFrame = joined.to_pandas(split_blocks=True, self_destruct=True)
     return frame
 
 
@@ -92,7 +96,9 @@ def assemble(scored: pa.Table, joined: pd.DataFrame) -> pd.DataFrame:
             absent = float(LONGEST_WINDOW_S) if name.endswith("_age_s") else 0.0
             columns[name] = joined[name].to_numpy(float, na_value=absent)
     for profile in PROFILE_KINDS:
-        seen = joined[f"{profile}_first_seen_us"].fillna(-1).to_numpy(np.int64)
-        trips = joined[f"{profile}_lifetime_trips"].fillna(0).to_numpy(float)
-        columns.update(profile_features(profile, seen, trips, as_of))
-    return pd.DataFrame(columns)[["event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES]]
+        stored = {
+            name: joined[f"{profile}_{name}"].fillna(absent).to_numpy(np.int64) for name, absent in UNPUBLISHED.items()
+        }
+        columns.update(profile_features(profile, stored, as_of))
+    order = ("event_id", "event_timestamp", "stream_seq", *MODEL_FEATURES)
+    return pd.DataFrame({name: columns[name] for name in order})

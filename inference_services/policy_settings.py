@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from inference_services.errors import BadSettings
 
+# Key of the window that typologies without one of their own have.
+DEFAULT_MATURATION = "default"
+
+Days = Annotated[int, Field(ge=0, le=365)]
 Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -25,7 +29,9 @@ class ThresholdSettings(BaseModel):
     auto_recalibration_frequency_days: int = Field(ge=1, description="How often calibration is fitted anew, days.")
     review_capacity_per_day: int = Field(ge=0, description="Cases that the reviewers take in a day.")
     review_cost: Cost = Field(description="Cost of one review, toman.")
-    label_maturation_days: int = Field(ge=0, description="Age at which an unlabelled event counts as honest, days.")
+    label_maturation_days: Mapping[str, Days] = Field(
+        description='Age at which silence counts as honest, days, by typology that an event may be, and "default".'
+    )
     false_block_cost: Mapping[str, Cost] = Field(description="Cost of blocking an honest event, toman, by event type.")
     missed_fraud_cost: Mapping[str, Cost] = Field(description="Cost of letting a fraud pass, toman, by event type.")
 
@@ -34,6 +40,13 @@ class ThresholdSettings(BaseModel):
     def _every_scored_type(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         if set(value) != set(SCORED_EVENT_TYPES):
             raise ValueError(f"must have exactly the keys {', '.join(SCORED_EVENT_TYPES)}")
+        return value
+
+    @field_validator("label_maturation_days")
+    @classmethod
+    def _has_default(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        if DEFAULT_MATURATION not in value:
+            raise ValueError(f"needs the key {DEFAULT_MATURATION!r}, for typologies that it does not name")
         return value
 
     @classmethod

@@ -42,6 +42,7 @@ from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_FEATURES
 from feature_repo.historical import assemble
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import read_labels
 from feature_repo.materialize import materialize
 from feature_repo.online_reader import OnlineReader
 from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
@@ -136,7 +137,7 @@ def naively(event):
 
 # %%
 settings = FeatureSettings(registry=home / "registry.db", offline=home / "offline")
-write_batch_features(table, settings.offline)
+write_batch_features(table, read_labels(world / "labels"), settings.offline)
 store = FeatureStore(config=settings.repo_config())
 store.apply(definitions(settings.offline))
 scored = log[log["event_type"].isin(SCORED_EVENT_TYPES)]

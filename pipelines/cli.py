@@ -183,26 +183,28 @@ def train(
     run_name: Annotated[str, typer.Option(help="With --host: name; default: alias and dataset.")] = "",
     cache: Annotated[bool, typer.Option(help="With --host: reuse the answers of steps that allow it.")] = True,
     follow: Annotated[str | None, typer.Option(help="With --host: submit nothing, watch the run of this id.")] = None,
+    trials: Annotated[int, typer.Option(help="LightGBM settings to try in a search first; 0: none.", min=0)] = 0,
 ) -> None:
     """Run the KFP training pipeline on a dataset and register what passes the gate."""
     from pipelines.errors import StepError
     from pipelines.steps import choose_dataset, train_on
 
     workspace = Workspace(home.absolute())
+    choices = {"lightgbm": {"trials": trials}} if trials else {}
     result: TrainingResult | RemoteResult
     if host is not None:
         from pipelines.cli_train import train_on_cluster
         from pipelines.remote import Submission
 
         how = Submission(experiment, run_name, cache)
-        result = train_on_cluster(workspace, host, how, alias=alias, dataset=dataset, follow=follow)
+        result = train_on_cluster(workspace, host, how, alias=alias, dataset=dataset, follow=follow, **choices)
         alias = result.alias
     elif follow is not None:
         raise StepError("--follow needs --host: the server of the run")
     else:
         chosen = choose_dataset(workspace, dataset)
         with _mlflow(workspace) as url, bars.shown():
-            result = train_on(workspace, chosen, alias, url, bars.bar)
+            result = train_on(workspace, chosen, alias, url, bars.bar, **choices)
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
     if result.kept:

@@ -65,6 +65,7 @@ def materialize(
     """
     settings = MaterializationRun(
         events=workspace.event_log,
+        labels=workspace.label_log,
         features=workspace.features(redis_url),
         work=workspace.root / "pipeline",
         cutoff=cutoff or latest_cutoff(workspace.event_log, datetime.now(UTC).date()),
@@ -120,6 +121,7 @@ def pipeline_arguments(settings: MaterializationRun) -> dict[str, Any]:
     """The pipeline's parameters."""
     return {
         "events_path": str(settings.events.absolute()),
+        "labels_path": str(settings.labels.absolute()),
         "offline_path": str(settings.features.offline.absolute()),
         "registry_path": str(settings.features.registry.absolute()),
         "cutoff": settings.cutoff.astimezone(UTC).isoformat(),

@@ -42,6 +42,7 @@ SETTINGS = {
 @dsl.pipeline(name="fraud-materialization", description="Event log to validated batch features in the online store.")
 def materialization_pipeline(  # noqa: PLR0917 - KFP passes them by position
     events_path: str,
+    labels_path: str,
     offline_path: str,
     registry_path: str,
     cutoff: str,
@@ -52,13 +53,14 @@ def materialization_pipeline(  # noqa: PLR0917 - KFP passes them by position
 
     Args:
         events_path: event log, a folder of day=*/*.parquet.
+        labels_path: label log, laid out alike; it may be empty.
         offline_path: root of Feast's offline files.
         registry_path: Feast's registry file.
         cutoff: ISO 8601 instant with its offset, for example 2026-02-17T00:00:00+00:00; rows published later stay out.
         gnn_bundles: folders of the fraud-gnn bundles that serve or are about to.
         volume_settings: fields of `VolumeSettings`.
     """
-    profiles = write_profiles(events_path=events_path, cutoff=cutoff)
+    profiles = write_profiles(events_path=events_path, labels_path=labels_path, cutoff=cutoff)
     embeddings = write_embeddings(events_path=events_path, as_of=cutoff, bundles=gnn_bundles)
     valid = validate_features(
         profiles=profiles.outputs["features"],

@@ -46,6 +46,7 @@ class MaterializationRun(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FRAUD_MATERIALIZATION_", env_nested_delimiter="__", frozen=True)
 
     events: Path = Field(description="Event log, a folder of day=*/*.parquet.")
+    labels: Path = Field(description="Label log, laid out alike; what was observed after the cutoff stays out.")
     features: FeatureSettings = Field(description="Feast's registry, its offline files, and Redis.")
     work: Path = Field(description="Where the runner keeps the run's log.")
     cutoff: AwareDatetime = Field(description="Rows published later stay out.")

@@ -46,8 +46,8 @@ SETTINGS = {
         LARGE,
         timeout_s=120 * MINUTES,
         retries=2,
-        twice="seeded; reads and writes the pipeline's own artifacts",
-        variables=(THREADS,),
+        twice="seeded, writes its own artifacts; a search logs its trials again",
+        variables=(THREADS, MLFLOW, PATIENCE),
     ),
     "train-gnn": StepSettings(
         LARGE,
@@ -127,7 +127,9 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         dataset_path=dataset_path, dataset_sha256=valid.outputs["Output"], policy=policy, settings=splits
     )
     training_set = rows.outputs["training_set"]
-    trees = train_lightgbm(training_set=training_set, settings=lightgbm_settings)
+    trees = train_lightgbm(
+        training_set=training_set, settings=lightgbm_settings, tracking_uri=tracking_uri, run_id=run_id
+    )
     graph = train_gnn(dataset_path=dataset_path, training_set=training_set, settings=gnn_settings)
     fused = fuse_and_calibrate(
         dataset_path=dataset_path,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -65,10 +66,9 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def quick_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real policy, with labels that mature in time for a short dataset."""
-    text = (ROOT / "manifests" / "base" / "policy" / "threshold_settings.yaml").read_text()
-    assert "label_maturation_days: 10" in text
+    policy = yaml.safe_load((ROOT / "manifests" / "base" / "policy" / "threshold_settings.yaml").read_text())
     path = tmp_path_factory.mktemp("policy") / "threshold_settings.yaml"
-    path.write_text(text.replace("label_maturation_days: 10", "label_maturation_days: 2"))
+    path.write_text(yaml.safe_dump(policy | {"label_maturation_days": {"default": 2}}))
     return path
 
 

@@ -49,6 +49,14 @@ def assert_same_features(read: StoreRead, theirs: Answer, batch: EventBatch) -> 
         )
         trips = [float(t or 0) for t in theirs[f"{kind}_lifetime_trips"]]
         np.testing.assert_array_equal(read.features[f"{kind}_lifetime_trips"], trips)
+        frauds = [float(n or 0) for n in theirs[f"{kind}_confirmed_frauds"]]
+        np.testing.assert_array_equal(read.features[f"{kind}_confirmed_frauds"], frauds)
+        last = theirs[f"{kind}_last_fraud_us"]
+        since = [
+            30.0 if us is None or us < 0 else min(max(int(as_of) - us, 0) / 86_400_000_000, 30.0)
+            for us, as_of in zip(last, as_of_us, strict=True)
+        ]
+        np.testing.assert_array_equal(read.features[f"{kind}_days_since_fraud"], since)
         for row, blob in enumerate(theirs[f"{kind}_neighbours_blob"]):
             count = read.interaction_counts[row, slot]
             assert read.interactions[row, slot, :count].tobytes() == (blob or b"")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.build_training_set.maturation import is_mature, maturation_windows, resolve_labels
 from components.errors import TooFewLabels
-from components.labels import LABEL_SOURCES
+from components.labels import check_classes
 from feature_repo.datasets import Dataset
+from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.historical import training_frame
+from inference_services.policy_settings import DEFAULT_MATURATION
 
 HELD_OUT_SPLITS = ("valid", "calibrate", "test")
 SPLITS = ("train", *HELD_OUT_SPLITS)
@@ -47,42 +50,26 @@ class Splits:
         return split
 
 
-def resolve_labels(labels: pd.DataFrame, cutoff: pd.Timestamp) -> pd.DataFrame:
-    """One verdict for each labelled event: the most trusted source's, its latest word.
-
-    Args:
-        labels: event_id, is_fraud, typology, source, observed_at.
-        cutoff: labels observed at this instant or later do not exist yet.
-
-    Returns:
-        event_id (index), y (1.0 or 0.0), typology (None where honest).
-    """
-    known = labels[labels["observed_at"] < cutoff]
-    rank = known["source"].map({name: i for i, name in enumerate(LABEL_SOURCES)})
-    order = known.assign(_rank=rank).sort_values(["_rank", "observed_at"], ascending=[True, False], kind="stable")
-    first = order.drop_duplicates("event_id").set_index("event_id")
-    return pd.DataFrame({"y": first["is_fraud"].astype(float), "typology": first["typology"].where(first["is_fraud"])})
-
-
-def label_events(events: pd.DataFrame, labels: pd.DataFrame, cutoff: date, maturation_days: int) -> pd.DataFrame:
+def label_events(
+    events: pd.DataFrame, labels: pd.DataFrame, cutoff: date, days_by_typology: Mapping[str, int]
+) -> pd.DataFrame:
     """Adds y and typology to events.
 
     An unlabelled event is honest only once it is so old that a complaint would have come; before that nobody knows.
 
     Args:
-        events: with event_id and event_timestamp (UTC).
-        labels: see `resolve_labels`.
+        events: with event_id, event_type and event_timestamp (UTC).
+        labels: see `resolve_labels`; those of events that are not among `events` are passed over.
         cutoff: the day from which on nothing is known.
-        maturation_days: age, in days before the cutoff, at which silence counts as honest.
+        days_by_typology: age, in days before the cutoff, at which silence counts as honest; see `maturation_windows`.
 
     Returns:
         `events` with y (1.0, 0.0, NaN where unknown) and typology.
     """
-    now = pd.Timestamp(cutoff, tz="UTC")
-    verdicts = resolve_labels(labels, now)
+    verdicts = resolve_labels(labels, pd.Timestamp(cutoff, tz="UTC"))
     y = events["event_id"].map(verdicts["y"])
-    mature = events["event_timestamp"] < now - pd.Timedelta(days=maturation_days)
-    y = y.where(y.notna() | ~mature, 0.0)
+    windows = maturation_windows(events, verdicts, days_by_typology)
+    y = y.where(y.notna() | ~is_mature(events, windows, cutoff), 0.0)
     return events.assign(y=y.astype(float), typology=events["event_id"].map(verdicts["typology"]))
 
 
@@ -106,29 +93,23 @@ def split_days(first_day: date, cutoff: date, maturation_days: int, settings: Sp
     return Splits({name: every[end - size : end] for name, size, end in zip(SPLITS, sizes, ends, strict=True)})
 
 
-def check_splits(frame: pd.DataFrame) -> None:
-    """Every split must hold fraud and honest events.
-
-    Raises:
-        TooFewLabels: one does not.
-    """
-    for split in SPLITS:
-        counts = frame.loc[frame["split"] == split, "y"].value_counts()
-        fraud, honest = int(counts.get(1.0, 0)), int(counts.get(0.0, 0))
-        if not fraud or not honest:
-            raise TooFewLabels(
-                f"split {split!r} has {fraud} fraud and {honest} honest events: wait for labels or widen the dataset"
-            )
-
-
 def build(
     dataset: Dataset,
     work_dir: Path,
-    maturation_days: int,
+    days_by_typology: Mapping[str, int],
     settings: SplitSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """The training set: one row per scored event in stream order.
+
+    The splits end where the slowest event type is mature, so that each of their rows is, and every type is in all.
+
+    Args:
+        dataset: the dataset.
+        work_dir: see `training_frame`.
+        days_by_typology: see `label_events`.
+        settings: how the days are divided.
+        progress: called with (feature files written, files in all).
 
     Returns:
         event_id, event_timestamp, stream_seq, `MODEL_FEATURES`, rider_id, y, typology, split.
@@ -136,10 +117,16 @@ def build(
     Raises:
         TooFewLabels: the dataset is too short, or a split lacks fraud or honest events.
     """
-    splits = split_days(dataset.first_day, dataset.cutoff, maturation_days, settings)
-    features = training_frame(dataset.path, work_dir, progress)
-    rows = label_events(features, dataset.label_frame(), dataset.cutoff, maturation_days)
-    riders = dataset.event_table().select(["event_id", "rider_id"]).to_pandas().set_index("event_id")["rider_id"]
+    events = dataset.event_table(["event_id", "event_type", "rider_id"]).to_pandas()
+    scored = events[events["event_type"].isin(SCORED_EVENT_TYPES)]
+    labels = dataset.label_frame()
+    verdicts = resolve_labels(labels, pd.Timestamp(dataset.cutoff, tz="UTC"))
+    windows = maturation_windows(scored, verdicts, days_by_typology)
+    longest = max(windows.values(), default=days_by_typology[DEFAULT_MATURATION])
+    splits = split_days(dataset.first_day, dataset.cutoff, longest, settings)
+    # The features have no name of their own: of a million events each copy is a gigabyte.
+    rows = label_events(training_frame(dataset.path, work_dir, progress), labels, dataset.cutoff, days_by_typology)
+    riders = events.set_index("event_id")["rider_id"]
     frame = rows.assign(rider_id=rows["event_id"].map(riders), split=splits.of(rows["event_timestamp"]))
-    check_splits(frame)
+    check_classes(frame, SPLITS)
     return frame

@@ -15,6 +15,7 @@ from components.errors import InvalidFeatures
 from components.frame_checks import check_frame
 from feature_repo.event_schemas import CATALOGUE, SCORED_EVENT_TYPES
 from feature_repo.feature_names import MODEL_FEATURES, PROFILE_FEATURES
+from feature_repo.profiles import LONGEST_DAYS_SINCE_FRAUD
 from feature_repo.request_features import EARTH_RADIUS_M, REQUEST_FEATURES
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S, WINDOWS, ActivityKind
 
@@ -43,7 +44,7 @@ def training_schema() -> pa.DataFrameSchema:
     for kind in ACTIVITY_KINDS.values():
         features |= {name: pa.Column(float, _range(0, math.inf)) for name in kind.feature_names()}
         features[f"{kind.name}_age_s"] = pa.Column(float, _range(0, LONGEST_WINDOW_S))
-    features |= {name: pa.Column(float, _range(0, math.inf)) for name in PROFILE_FEATURES}
+    features |= {name: pa.Column(float, _range(0, _most(name))) for name in PROFILE_FEATURES}
     features["event_type"] = pa.Column(checks=_one_of(SCORED_EVENT_TYPES))
     features["city"] = pa.Column()
     keys = {
@@ -57,6 +58,10 @@ def training_schema() -> pa.DataFrameSchema:
     nested = [check for kind in ACTIVITY_KINDS.values() for check in _nested(kind)]
     columns = keys | {name: features[name] for name in MODEL_FEATURES}
     return pa.DataFrameSchema(columns, checks=nested, name="training set")
+
+
+def _most(profile_feature: str) -> float:
+    return LONGEST_DAYS_SINCE_FRAUD if profile_feature.endswith("_days_since_fraud") else math.inf
 
 
 def _request_column(name: str) -> pa.Column:

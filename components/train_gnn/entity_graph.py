@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import EVENT_TYPES
-from feature_repo.graph_features import ID_FIELDS, INTERACTION, event_features, neighbour_history
-from feature_repo.pseudonyms import ENTITY_KINDS, KIND_LETTERS, parse_pseudonym
+from feature_repo.graph_features import (
+    ID_FIELDS,
+    event_codes,
+    event_features,
+    event_interactions,
+    neighbour_rows,
+    seen_interactions,
+)
+from feature_repo.pseudonyms import ENTITY_KINDS, KIND_LETTERS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -84,24 +91,23 @@ class EntityLog:
     def read(cls, events: pa.Table) -> EntityLog:
         """Numbers the entities of an event log's table (stream order, with `ingested_at`)."""
         batch = EventBatch.from_arrow(events)
-        history, counts = neighbour_history(batch)
         entities, names = _number(batch)
+        added, _ = event_interactions(batch)
+        rows, counts = neighbour_rows(entities)
         pair, pairs = _pairs(entities)
         letters = {KIND_LETTERS[k]: i for i, k in enumerate(ENTITY_KINDS)}
-        kind = np.array([letters[name[0]] for name in names], np.int64)
         arrival = events.column("ingested_at").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
-        codes = {t: i for i, t in enumerate(EVENT_TYPES)}
         return cls(
             event_id=batch["event_id"],
             event_us=batch["event_timestamp"],
             arrival_us=arrival,
-            event_type=np.array([codes[t] for t in batch["event_type"]], np.int64),
+            event_type=event_codes(batch).astype(np.int64),
             features=event_features(batch),
             entities=entities,
-            history=history,
+            history=seen_interactions(added, rows),
             history_counts=counts,
-            history_entities=_find(history, kind, names),
-            kind=kind,
+            history_entities=_counterparts(entities, added["kind"], rows),
+            kind=np.array([letters[name[0]] for name in names], np.int64),
             pseudonym=names,
             pair=pair,
             pairs=pairs,
@@ -165,22 +171,16 @@ def _number(batch: EventBatch) -> tuple[Ints, NDArray[Any]]:
     return entities, names
 
 
-def _find(history: NDArray[np.void], kind: Ints, names: NDArray[Any]) -> Ints:
-    """The numbers of the interactions' counterparts, each of which the log has; 0 for an empty record."""
-    known = np.zeros(len(names), INTERACTION)
-    parsed = [parse_pseudonym(name) for name in names]
-    known["kind"], known["key_id"], known["id"] = kind, [k for k, _ in parsed], [h for _, h in parsed]
-    keys = _keys(known)
-    order = np.argsort(keys)
-    position: Ints = order[np.searchsorted(keys[order], _keys(history)).clip(0, len(keys) - 1)]
-    return position
+def _counterparts(entities: Ints, kind: NDArray[np.uint8], rows: NDArray[np.int32]) -> Ints:
+    """The numbers of the counterparts of the interactions at `rows` [n, 4, K]; some number where there is none.
 
-
-def _keys(interactions: NDArray[np.void]) -> NDArray[np.uint64]:
-    """64 bits for a counterpart: its hash, moved by kind and key id; as uniform as the hash."""
-    salt = (interactions["kind"].astype(np.uint64) << np.uint64(8)) + interactions["key_id"]
-    keys: NDArray[np.uint64] = interactions["id"] ^ (salt * np.uint64(0x9E3779B97F4A7C15))
-    return keys
+    Args:
+        entities: the entities of the log's events, [n, 4].
+        kind: the kind of the counterpart that each of them met, [n, 4].
+        rows: see `neighbour_rows`.
+    """
+    met = np.take_along_axis(entities, kind.astype(np.int64), axis=1).clip(0)
+    return np.stack([met[:, slot][rows[:, slot]] for slot in range(_KINDS)], axis=1)
 
 
 def _pairs(entities: Ints) -> tuple[Ints, Ints]:

@@ -19,6 +19,8 @@ from feature_repo.event_schemas import EVENT_TYPES
 _LEAST_SHARE_OF_MEDIAN_DAY = 0.2
 # Fraud above this share of all events is a broken label feed, not a bad month.
 _MOST_FRAUD_SHARE = 0.2
+# An event can arrive after its label, but not many do.
+_MOST_UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Report:
         events: events.
         labels: labels by source.
         fraud_labels: labels that say fraud.
+        unknown_events: labels of events that are not in the log; they teach nothing.
+        contradicted_events: events that one label calls fraud and another honest; the more trusted source decides.
         volumes: what the volumes were compared with.
     """
 
@@ -39,6 +43,8 @@ class Report:
     events: int
     labels: dict[str, int]
     fraud_labels: int
+    unknown_events: int
+    contradicted_events: int
     volumes: str
 
     def as_dict(self) -> dict[str, object]:
@@ -62,10 +68,18 @@ def check_dataset(dataset: Dataset, settings: VolumeSettings) -> Report:
     check_schema(events)
     daily = check_volumes(events, dataset.first_day, dataset.last_day)
     compared = check_against_previous(dataset, settings)
-    check_labels(labels, events, dataset.cutoff)
+    unknown = check_labels(labels, events, dataset.cutoff)
     sources = {str(name): int(n) for name, n in labels["source"].value_counts().sort_index().items()}
-    fraud = int(labels["is_fraud"].sum())
-    return Report(dataset.sha256, len(daily), len(events), sources, fraud, compared.text)
+    return Report(
+        sha256=dataset.sha256,
+        days=len(daily),
+        events=len(events),
+        labels=sources,
+        fraud_labels=int(labels["is_fraud"].sum()),
+        unknown_events=unknown,
+        contradicted_events=int((labels.groupby("event_id")["is_fraud"].nunique() > 1).sum()),
+        volumes=compared.text,
+    )
 
 
 def check_schema(events: pa.Table) -> None:
@@ -116,7 +130,7 @@ def check_volumes(events: pa.Table, first_day: date, last_day: date) -> pd.Serie
     least = _LEAST_SHARE_OF_MEDIAN_DAY * float(daily.median())
     # The last day may be cut short by the snapshot.
     for day, count in daily.iloc[:-1].items():
-        if count < least:
+        if not count or count < least:
             raise InvalidDataset(
                 f"events: {count} arrived on {day:%Y-%m-%d}, the median day has {daily.median():.0f}: "
                 "column 'ingested_at' lacks a day; ingest it again"
@@ -124,8 +138,11 @@ def check_volumes(events: pa.Table, first_day: date, last_day: date) -> pd.Serie
     return daily
 
 
-def check_labels(labels: pd.DataFrame, events: pa.Table, cutoff: date) -> None:
+def check_labels(labels: pd.DataFrame, events: pa.Table, cutoff: date) -> int:
     """Labels name known events, known sources, come after their event and before the cutoff.
+
+    Returns:
+        How many name events that are not in the log: a few may, for an event can arrive after its label.
 
     Raises:
         InvalidDataset: a column breaks a rule.
@@ -135,10 +152,20 @@ def check_labels(labels: pd.DataFrame, events: pa.Table, cutoff: date) -> None:
     early = labels["observed_at"] < labels["event_id"].map(happened)
     if early.any():
         raise InvalidDataset(f"labels: column 'observed_at' lies before its event in {int(early.sum())} labels")
-    # An event can arrive after its label, but not many do.
     strangers = ~labels["event_id"].isin(happened.index)
-    if strangers.mean() > 0.05:
-        raise InvalidDataset(f"labels: column 'event_id' names {int(strangers.sum())} events that are not in the log")
+    if strangers.mean() > _MOST_UNKNOWN_SHARE:
+        raise InvalidDataset(
+            f"labels: column 'event_id' names {int(strangers.sum())} events that are not in the log, of {len(labels)}: "
+            "a day of events may be missing, or the ids were made with another key"
+        )
     fraud = int(labels["is_fraud"].sum())
-    if not 0 < fraud <= _MOST_FRAUD_SHARE * len(events):
-        raise InvalidDataset(f"labels: column 'is_fraud' says fraud {fraud} times in {len(events)} events")
+    if not fraud:
+        raise InvalidDataset(
+            f"labels: column 'is_fraud' says fraud 0 times in {len(labels)} labels: wait for some, or mend the feed"
+        )
+    if fraud > _MOST_FRAUD_SHARE * len(events):
+        raise InvalidDataset(
+            f"labels: column 'is_fraud' says fraud {fraud} times in {len(events)} events, more than "
+            f"{_MOST_FRAUD_SHARE:.0%} of them: the feed is broken"
+        )
+    return int(strangers.sum())

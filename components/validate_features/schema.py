@@ -36,7 +36,7 @@ def view_schema(view: Any, cutoff: datetime) -> pa.DataFrameSchema:
     late = pa.Check.le(pd.Timestamp(cutoff), error=f"must not lie after the cutoff {cutoff:%Y-%m-%d %H:%M}")
     keys = join_keys(view.entities)
     columns = {key: _key_column(key) for key in keys}
-    columns |= {field.name: _feature_column(field.dtype) for field in view.features}
+    columns |= {field.name: _feature_column(field.name, field.dtype) for field in view.features}
     columns[stamp] = pa.Column(_TIME, checks=late)
     instants = [_not_after(field.name, stamp) for field in view.features if field.name.endswith("_us")]
     return pa.DataFrameSchema(columns, checks=instants, unique=[*keys, stamp], name=view.name)
@@ -55,9 +55,11 @@ def _key_column(name: str) -> pa.Column:
     return pa.Column(text, checks=pa.Check.str_matches(pattern, error=f"must match {pattern}"))
 
 
-def _feature_column(dtype: FeastType) -> pa.Column:
+def _feature_column(name: str, dtype: FeastType) -> pa.Column:
     if dtype == Int64:
-        counted = pa.Check.ge(0, error="must be at least 0")
+        # -1 where it never happened.
+        least = -1 if name.endswith("_last_fraud_us") else 0
+        counted = pa.Check.ge(least, error=f"must be at least {least}")
         return pa.Column(pd.ArrowDtype(pyarrow_types.int64()), checks=counted)
     if dtype == Float64:
         return pa.Column(pd.ArrowDtype(pyarrow_types.float64()), checks=[_measured(), _mostly_known()], nullable=True)

@@ -16,7 +16,7 @@ from feature_repo.feature_names import STORE_FEATURES
 from feature_repo.graph_features import INTERACTION, K_NEIGHBOURS
 from feature_repo.online.connection import Reply
 from feature_repo.online.plan import CITY, ReadPlan
-from feature_repo.profiles import tenure_days
+from feature_repo.profiles import UNPUBLISHED, profile_measures
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.request_features import CityNorms
 from feature_repo.tile_table import KindTiles
@@ -70,12 +70,13 @@ def assemble(plan: ReadPlan, batch: EventBatch, replies: Sequence[Reply], on_cor
     as_of_us = batch["event_timestamp"]
     columns = {kind: plan.columns(kind, replies) for kind in ACTIVITY_KINDS}
     tiles = {kind: KindTiles(bytes_values(columns[kind][1], on_corrupt), plan.rows[kind]) for kind in ACTIVITY_KINDS}
-    recent, first_seen, trips = (
-        [message for kind in ENTITY_KINDS for message in columns[kind][field]] for field in (2, 3, 4)
+    recent, *profile = (
+        [message for kind in ENTITY_KINDS for message in columns[kind][field]]
+        for field in range(2, 3 + len(UNPUBLISHED))
     )
     entity = _entities(plan)
     activity = window_features(tiles, as_of_us, on_corrupt)
-    profiles = _profiles(first_seen, trips, entity, as_of_us, on_corrupt)
+    profiles = _profiles(profile, entity, as_of_us, on_corrupt)
     interactions, counts = _neighbourhoods(bytes_values(recent, on_corrupt), on_corrupt)
     features = dict(zip(STORE_FEATURES, [*activity, *profiles], strict=True))
     norms = _norms(plan.columns(CITY, replies), plan.rows[CITY], on_corrupt)
@@ -106,15 +107,14 @@ def _entities(plan: ReadPlan) -> Ints:
     return np.array(places, np.int64).T
 
 
-def _profiles(
-    first_seen: Messages, trips: Messages, entity: Ints, as_of_us: Ints, on_corrupt: OnCorrupt
-) -> NDArray[np.float64]:
-    """`PROFILE_FEATURES` as rows, [8, n]."""
-    m = len(first_seen)
-    absent = [-1] * (m + 1) + [0] * (m + 1)
-    stored = int64_values([*first_seen, None, *trips, None], absent, on_corrupt).reshape(2, m + 1)[:, entity]
-    both = np.stack([tenure_days(stored[0], as_of_us[:, None]), stored[1]], axis=2)
-    rows: NDArray[np.float64] = both.reshape(len(as_of_us), -1).T
+def _profiles(columns: Sequence[Messages], entity: Ints, as_of_us: Ints, on_corrupt: OnCorrupt) -> NDArray[np.float64]:
+    """`PROFILE_FEATURES` as rows, [16, n], from the columns of `UNPUBLISHED`, each of m entities."""
+    size = len(columns[0]) + 1  # the last row is nobody
+    messages = [message for column in columns for message in (*column, None)]
+    absent = [value for value in UNPUBLISHED.values() for _ in range(size)]
+    values = int64_values(messages, absent, on_corrupt).reshape(len(columns), size)[:, entity]
+    measures = profile_measures(dict(zip(UNPUBLISHED, values, strict=True)), as_of_us[:, None])
+    rows: NDArray[np.float64] = np.stack(list(measures.values()), axis=2).reshape(len(as_of_us), -1).T
     return rows
 
 

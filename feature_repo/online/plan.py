@@ -11,6 +11,7 @@ from feature_repo.feast_format import entity_keys, hash_field, sequence_field
 from feature_repo.graph_features import ID_FIELDS
 from feature_repo.online.connection import Command, Reply
 from feature_repo.online.hashes import HashFields
+from feature_repo.profiles import UNPUBLISHED
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.tiles import ACTIVITY_KINDS
 
@@ -51,7 +52,7 @@ class ReadPlan:
         return cls(commands, rows, spans)
 
     def columns(self, kind: str, replies: Sequence[Reply]) -> list[Sequence[bytes | None]]:
-        """What is stored of one kind's entities, by field: sequence, tiles, neighbours, first seen, trips; norms."""
+        """What is stored of one kind's entities, by field: sequence, tiles, neighbours, profile; norms."""
         return _FIELDS[kind].columns(replies[self.spans[kind]])
 
 
@@ -63,8 +64,7 @@ def _fields() -> dict[str, HashFields]:
             sequence_field(kind),
             tiles[kind],
             hash_field(f"{kind}_neighbours", f"{kind}_neighbours_blob"),
-            hash_field(f"{kind}_profile", f"{kind}_first_seen_us"),
-            hash_field(f"{kind}_profile", f"{kind}_lifetime_trips"),
+            *(hash_field(f"{kind}_profile", f"{kind}_{name}") for name in UNPUBLISHED),
         )
     return {**fields, CITY: HashFields(*(hash_field("city_profile", name) for name in _NORMS))}
 

@@ -25,7 +25,7 @@ REFERENCE = "reference_sample.npz"
 # Categories have no order for a Kolmogorov-Smirnov test; a window of an hour never has the hours and days of a month.
 NOT_JUDGED = frozenset({"event_type", "city", "hour_of_day", "day_of_week"})
 # These grow with the calendar: they leave any reference behind without anything having changed.
-NOT_JUDGED_SUFFIXES = ("_tenure_days", "_lifetime_trips")
+NOT_JUDGED_SUFFIXES = ("_tenure_days", "_lifetime_trips", "_confirmed_frauds")
 
 
 @dataclass(frozen=True)

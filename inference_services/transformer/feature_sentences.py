@@ -12,6 +12,7 @@ from functools import partial
 
 from feature_repo.event_schemas import CATALOGUE
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, PROFILE_KINDS
+from feature_repo.profiles import LONGEST_DAYS_SINCE_FRAUD
 from feature_repo.request_features import REQUEST_DESCRIPTIONS
 from feature_repo.tiles import ACTIVITY_KINDS, LONGEST_WINDOW_S, WINDOWS, ActivityKind, Window
 from inference_services.transformer.quantities import (
@@ -80,7 +81,7 @@ def feature_sentences(
     made: dict[str, FeatureSentence] = {name: _categorical(name) for name in CATEGORICAL_FEATURES}
     made |= {name: _request(name) for name in REQUEST}
     for kind in PROFILE_KINDS:
-        made |= _profile(kind)
+        made |= _profile(kind) | _confirmed_frauds(kind)
     for activity in kinds.values():
         made |= _activity(activity)
     missing = [name for name in names if name not in made]
@@ -142,6 +143,31 @@ def _profile(kind: str) -> dict[str, FeatureSentence]:
         ),
         f"{kind}_lifetime_trips": FeatureSentence(
             f"{kind}_lifetime_trips", kind, lifetime, f"the trips {ENTITIES[kind][0]} are unknown", _plain_count
+        ),
+    }
+
+
+def _confirmed_frauds(kind: str) -> dict[str, FeatureSentence]:
+    frauds, latest = f"confirmed frauds {ENTITIES[kind][0]}", f"latest confirmed fraud {ENTITIES[kind][0]}"
+
+    def known(value: float | str) -> str:
+        return f"{count(float(value), 'confirmed fraud', 'confirmed frauds')} {ENTITIES[kind][0]} before today"
+
+    def since(value: float | str) -> str:
+        if float(value) >= LONGEST_DAYS_SINCE_FRAUD:
+            return f"no confirmed fraud {ENTITIES[kind][0]} in {duration(LONGEST_DAYS_SINCE_FRAUD * _DAY_S)}"
+        return f"the {latest} was {duration(float(value) * _DAY_S)} ago"
+
+    def ago(value: float) -> str:
+        longer = " or longer" if value >= LONGEST_DAYS_SINCE_FRAUD else ""
+        return f"{duration(min(value, LONGEST_DAYS_SINCE_FRAUD) * _DAY_S)} ago{longer}"
+
+    return {
+        f"{kind}_confirmed_frauds": FeatureSentence(
+            f"{kind}_confirmed_frauds", kind, known, f"the {frauds} are unknown", _plain_count
+        ),
+        f"{kind}_days_since_fraud": FeatureSentence(
+            f"{kind}_latest_fraud", kind, since, f"the time since the {latest} is unknown", ago, "had it {}"
         ),
     }
 

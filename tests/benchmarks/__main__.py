@@ -20,6 +20,7 @@ GROUPS = {
     "serving": ["direct_infer"],
     "simulator": ["simulator"],
     "materialization": ["materialization"],
+    "models": ["single_row", "training_run"],
 }
 
 

@@ -123,6 +123,8 @@ def _write_files(offline: Path, entities: int) -> None:
             "event_timestamp": pa.array(stamps, pa.timestamp("us", "UTC")),
             f"{kind}_first_seen_us": pa.array(numbers),
             f"{kind}_lifetime_trips": pa.array(rng.integers(0, 500, len(numbers))),
+            f"{kind}_confirmed_frauds": pa.array(rng.integers(0, 5, len(numbers))),
+            f"{kind}_last_fraud_us": pa.array(numbers),
         }
         pq.write_table(pa.table(columns), offline / f"{kind}_profile.parquet")
     norms = {f"city_{name}": rng.random(3 * _DAYS) for name in ("fare_per_km", "speed_kmh", "gps_accuracy_m")}

@@ -20,6 +20,7 @@ from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feast_format import decode_value, encode_bytes_value, entity_keys, hash_field
 from feature_repo.graph_features import ID_FIELDS, decode_interactions, encode_interactions
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import read_labels
 from feature_repo.materialize import materialize
 from feature_repo.online.hashes import HashFields
 from feature_repo.online.store import store_at
@@ -60,7 +61,7 @@ def simulated(world: WorldSettings, scratch: Path, redis_url: str) -> Place:
     settings = FeatureSettings(redis_url=redis_url, registry=scratch / "registry.db", offline=scratch / "offline")
     log = read_log(scratch / "log")
     batch = EventBatch.from_arrow(log)
-    write_profiles(log, settings.offline)
+    write_profiles(log, read_labels(scratch / "world" / "labels"), settings.offline)
     midnight = datetime.combine(log_days(scratch / "log")[-1] + timedelta(days=1), time(), UTC)
     _write_embeddings(batch, settings.offline, midnight)
     with redis.Redis.from_url(redis_url) as client:

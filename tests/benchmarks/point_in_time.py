@@ -21,6 +21,7 @@ from feature_repo.event_log import read_log
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.historical import point_in_time_join
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import read_labels
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.services import TRAINING_SERVICE
 from pipelines.report import Row
@@ -81,7 +82,7 @@ def _scored(scratch: Path, events: int) -> pa.Table:
     simulate(WorldSettings(days=_DAYS, events_per_day=round(events / _DAYS * 1.15)), scratch / "world")
     ingest_files(scratch / "world" / "events", scratch / "log", Pseudonymiser(b"a benchmark's key"))
     log = read_log(scratch / "log")
-    write_batch_features(log, scratch / "features")
+    write_batch_features(log, read_labels(scratch / "world" / "labels"), scratch / "features")
     scored = log.filter(pc.is_in(log["event_type"], value_set=pa.array(SCORED_EVENT_TYPES)))
     assert len(scored) >= events
     return scored.slice(len(scored) - events)

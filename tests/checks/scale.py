@@ -32,6 +32,7 @@ from feature_repo.event_log import log_days, read_log
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_KINDS
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import read_labels
 from feature_repo.materialize import materialize
 from feature_repo.pseudonyms import ENTITY_KINDS, Pseudonymiser
 from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings
@@ -99,7 +100,7 @@ def _write_files(days: int, events_per_day: int, joined: int, folder: Path) -> d
     simulate(WorldSettings(days=days, events_per_day=events_per_day), folder / "world")
     ingest_files(folder / "world" / "events", folder / "log", Pseudonymiser(b"a key for the checks only"))
     log = read_log(folder / "log")
-    write_batch_features(log, folder / "offline")
+    write_batch_features(log, read_labels(folder / "world" / "labels"), folder / "offline")
     until = datetime.combine(log_days(folder / "log")[-1] + timedelta(days=1), clock_time(), UTC)
     _write_embeddings(log, folder / "offline" / "embeddings" / _GNN_VERSION, until)
     scored = log.filter(pc.is_in(log.column("event_type"), value_set=pa.array(SCORED_EVENT_TYPES)))

@@ -116,4 +116,14 @@ SKEWS = (
         "rider_tenure_days",
         query=("_profile_query", "INTERVAL 1 DAY", "INTERVAL 0 DAY"),
     ),
+    Skew(
+        "labels are used before they are observed",
+        "rider_confirmed_frauds",
+        query=("spells_query", "greatest(observed_at, ingested_at)", "ingested_at"),
+    ),
+    Skew(
+        "labels that come after the last event of their entity are left out",
+        "rider_confirmed_frauds",
+        query=("_profile_query", "FULL JOIN", "LEFT JOIN"),
+    ),
 )

@@ -13,9 +13,8 @@ import redis
 import redis.asyncio as aioredis
 
 from components.write_embeddings.logic import write_embeddings
-from feature_repo.batch_features import write_profiles
+from components.write_profiles.logic import write_profiles
 from feature_repo.datasets import Dataset, snapshot
-from feature_repo.event_log import read_log
 from feature_repo.ingestion import ingest_files
 from feature_repo.materialize import materialize
 from feature_repo.pseudonyms import Pseudonymiser
@@ -85,7 +84,8 @@ def live_through(
 
     async def midnight(day: int) -> None:
         await log_everything(redis_url, log)
-        publish(features, log, _EPOCH + timedelta(days=day), bundle if day == (live[-1] - _EPOCH).days else None)
+        last = day == (live[-1] - _EPOCH).days
+        publish(features, log, home / "world" / "labels", _EPOCH + timedelta(days=day), bundle if last else None)
 
     online = asyncio.run(
         replay(sent, redis_url, KEY, midnight, bar("live: events read, published, applied"), longest_run=longest_run)
@@ -96,10 +96,13 @@ def live_through(
     return Week(online, dataset, log, late, int((~sent.first).sum()))
 
 
-def publish(features: FeatureSettings, log: Path, day: date, bundle: Bundle | None) -> None:
-    """Publishes at the first instant of a day, from what had arrived before: profiles, norms and embeddings."""
+def publish(features: FeatureSettings, log: Path, labels: Path, day: date, bundle: Bundle | None) -> None:
+    """Publishes at the first instant of a day, from what had arrived before: profiles, norms and embeddings.
+
+    Of the labels too: the world's label log goes on, and the publication leaves out what nobody could know.
+    """
     now = datetime.combine(day, time(), UTC)
-    write_profiles(read_log(log, before=day), features.offline)
+    write_profiles(log, labels, now, features.offline)
     if bundle is not None:
         write_embeddings(bundle.folder, log, now, features.offline)
     materialize(features, now)

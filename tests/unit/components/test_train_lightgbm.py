@@ -23,7 +23,7 @@ from components.train_lightgbm.logic import (
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.definitions import definitions
 from feature_repo.feature_names import MODEL_FEATURES, PROFILE_KINDS, STORE_FEATURES
-from feature_repo.profiles import profile_features, stored_descriptions
+from feature_repo.profiles import UNPUBLISHED, profile_features, stored_descriptions
 from feature_repo.settings import FeatureSettings
 from feature_repo.tiles import ACTIVITY_FEATURES
 from feature_repo.views import CITY_NORMS
@@ -135,7 +135,7 @@ def test_the_feature_service_that_a_bundle_names_gives_exactly_its_store_feature
     for kind in PROFILE_KINDS:
         stored = stored_descriptions(kind).keys()
         assert stored <= columns
-        given |= profile_features(kind, np.zeros(1, np.int64), np.zeros(1), np.ones(1, np.int64)).keys()
+        given |= profile_features(kind, {n: np.zeros(1, np.int64) for n in UNPUBLISHED}, np.ones(1, np.int64)).keys()
         columns -= stored
     assert given == set(scorer.bundle.read_json("features.json")["store"])
     # Nothing else but the norms, which request features are divided by.

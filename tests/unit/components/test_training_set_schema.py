@@ -69,6 +69,7 @@ def test_a_request_feature_may_be_empty_and_keeps_its_range(good: pd.DataFrame) 
     [
         ("rider_requests_1h", np.nan, "`must not be empty`"),
         ("rider_age_s", LONGEST_WINDOW_S + 1.0, "`must be between 0 and 2.592e+06`"),
+        ("driver_days_since_fraud", 30.5, "`must be between 0 and 30`"),
         ("hour_of_day", 24.0, "`must be between 0 and 23`"),
         ("surge", 10.5, "`must be between 0.5 and 10`"),
         ("promo_applied", 2.0, "`must be between 0 and 1`"),

@@ -47,6 +47,7 @@ def test_a_good_dataset_is_reported(small_dataset: Dataset) -> None:
     assert (report.sha256, report.days) == (small_dataset.sha256, 8)
     assert report.events == small_dataset.events
     assert sum(report.labels.values()) == small_dataset.labels
+    assert (report.unknown_events, report.contradicted_events) == (0, 0)
     json.dumps(report.as_dict())
 
 
@@ -148,6 +149,20 @@ def test_a_lost_day_is_named(events: pa.Table, small_dataset: Dataset) -> None:
         check_volumes(events.filter(pc.not_equal(days, str(lost))), small_dataset.first_day, small_dataset.last_day)
 
 
+def test_an_empty_week_is_named_even_where_most_days_are_empty(events: pa.Table, small_dataset: Dataset) -> None:
+    """The median day is empty then, and nothing is less than it."""
+    days = pc.strftime(events.column("ingested_at"), "%Y-%m-%d")
+    kept = events.filter(pc.equal(days, str(small_dataset.first_day)))
+    with pytest.raises(InvalidDataset, match=f"0 arrived on {small_dataset.first_day + timedelta(days=1)}"):
+        check_volumes(kept, small_dataset.first_day, small_dataset.last_day)
+
+
+def test_an_event_that_is_in_the_log_twice_is_refused(events: pa.Table) -> None:
+    ids = pa.array([events["event_id"][1].as_py(), *events["event_id"].to_pylist()[1:]])
+    with pytest.raises(InvalidDataset, match=r"'event_id' breaks the rule `must not repeat` in 2 of"):
+        check_schema(with_column(events, "event_id", ids))
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -212,3 +227,40 @@ def test_a_day_that_lost_events_since_the_previous_dataset_is_named(two_datasets
 def test_labels_without_any_fraud_are_refused(small_dataset: Dataset, events: pa.Table) -> None:
     with pytest.raises(InvalidDataset, match="'is_fraud' says fraud 0 times"):
         check_labels(small_dataset.label_frame().assign(is_fraud=False), events, date(2031, 1, 1))
+
+
+def test_no_labels_at_all_are_refused(small_dataset: Dataset, events: pa.Table) -> None:
+    with pytest.raises(InvalidDataset, match="'is_fraud' says fraud 0 times in 0 labels"):
+        check_labels(small_dataset.label_frame().iloc[:0], events, small_dataset.cutoff)
+
+
+def test_fraud_everywhere_is_a_broken_feed(small_dataset: Dataset, events: pa.Table) -> None:
+    labels = small_dataset.label_frame().assign(is_fraud=True)
+    few = events.filter(pc.is_in(events["event_id"], value_set=pa.array(labels["event_id"])))
+    with pytest.raises(InvalidDataset, match="more than 20%"):
+        check_labels(labels, few, small_dataset.cutoff)
+
+
+def test_a_few_labels_of_unknown_events_are_counted_and_many_are_refused(
+    small_dataset: Dataset, events: pa.Table
+) -> None:
+    labels = small_dataset.label_frame()
+    labels.loc[labels.index[:2], "event_id"] = ["elsewhere-1", "elsewhere-2"]
+    assert check_labels(labels, events, small_dataset.cutoff) == 2
+    labels["event_id"] = [f"elsewhere-{i}" for i in range(len(labels))]
+    with pytest.raises(InvalidDataset, match=rf"names {len(labels)} events that are not in the log, of {len(labels)}"):
+        check_labels(labels, events, small_dataset.cutoff)
+
+
+def test_labels_that_contradict_each_other_are_counted(
+    small_world: Path, pseudonymiser: Pseudonymiser, tmp_path: Path
+) -> None:
+    shutil.copytree(small_world / "labels", tmp_path / "labels")
+    ingest_files(small_world / "events", tmp_path / "log", pseudonymiser, days=8)
+    file = sorted((tmp_path / "labels").glob("day=*/*.parquet"))[2]
+    labels = pq.ParquetFile(file).read()
+    against = with_column(labels, "is_fraud", pc.invert(labels["is_fraud"]))
+    pq.write_table(pa.concat_tables([labels, against]), file)
+    cutoff = log_days(tmp_path / "log")[-1] + timedelta(days=1)
+    report = check_dataset(snapshot(tmp_path / "log", tmp_path / "labels", tmp_path / "d", cutoff), VolumeSettings())
+    assert report.contradicted_events == len(set(labels["event_id"].to_pylist()))

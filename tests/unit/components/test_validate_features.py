@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,6 +21,7 @@ from components.volumes import VolumeSettings
 from components.write_profiles.logic import write_profiles
 from feature_repo.datasets import Dataset
 from feature_repo.errors import CorruptValue, MissingData
+from feature_repo.event_log import log_days
 from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym
 from feature_repo.settings import EMBEDDING_DIM
 
@@ -33,7 +36,8 @@ class Staged:
         self.profiles, self.embeddings, self.published = (root / n for n in ("profiles", "embeddings", "published"))
         self.cutoff = datetime.combine(dataset.cutoff, time(), UTC)
         self.log = dataset.path / "events"
-        write_profiles(self.log, self.cutoff, self.profiles)
+        self.labels = dataset.path / "labels"
+        write_profiles(self.log, self.labels, self.cutoff, self.profiles)
         for kind in ENTITY_KINDS:
             ids = [format_pseudonym(kind, 1, n) for n in range(20)]
             vectors = [row.tolist() for row in np.zeros((19, EMBEDDING_DIM), np.float32)] + [None]
@@ -86,6 +90,16 @@ BROKEN: dict[str, tuple[str, Spoil, str]] = {
         "rider_profile",
         put("rider_lifetime_trips", -1),
         r"'rider_lifetime_trips' breaks the rule `must be at least 0` in 1 of [\d,]+ rows, first in row 3 with -1",
+    ),
+    "a negative count of frauds": (
+        "rider_profile",
+        put("rider_confirmed_frauds", -1),
+        "'rider_confirmed_frauds' breaks the rule `must be at least 0`",
+    ),
+    "a fraud from before time": (
+        "driver_profile",
+        put("driver_last_fraud_us", -2),
+        "'driver_last_fraud_us' breaks the rule `must be at least -1`",
     ),
     "an empty count": (
         "driver_profile",
@@ -186,9 +200,44 @@ def test_volumes_are_held_against_the_published_files(staged: Staged) -> None:
         staged.check()
 
 
+def test_labels_from_after_the_cutoff_are_not_used(small_dataset: Dataset, tmp_path: Path) -> None:
+    """A label log goes on after the cutoff, as a simulated world's does; the smaller log of the cutoff does not."""
+    cutoff = datetime.combine(small_dataset.cutoff, time(), UTC) - timedelta(days=2)
+    for day in log_days(small_dataset.path / "labels"):
+        if day < cutoff.date():
+            shutil.copytree(small_dataset.path / "labels" / f"day={day}", tmp_path / "until" / f"day={day}")
+    for name, labels in (("all", small_dataset.path / "labels"), ("until", tmp_path / "until")):
+        write_profiles(small_dataset.path / "events", labels, cutoff, tmp_path / name / "out")
+    one, two = (
+        pq.read_table(tmp_path / name / "out" / "rider_profile.parquet").sort_by(
+            [("rider_id", "ascending"), ("event_timestamp", "ascending")]
+        )
+        for name in ("all", "until")
+    )
+    assert one.equals(two)
+    assert pc.max(one["rider_confirmed_frauds"]).as_py() > 0
+    assert pc.max(one["event_timestamp"]).as_py() <= cutoff
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_without_labels_nobody_has_a_confirmed_fraud_and_the_log_says_so_once(
+    staged: Staged, tmp_path: Path, caplog: pytest.LogCaptureFixture, exists: bool
+) -> None:
+    empty = tmp_path / "no_labels"
+    if exists:
+        empty.mkdir()
+    write_profiles(staged.log, empty, staged.cutoff, staged.profiles)
+    said = [record.getMessage() for record in caplog.records if "confirmed fraud" in record.getMessage()]
+    assert said == [f"no labels observed before {staged.cutoff.date()} in {empty}: nobody has a confirmed fraud"]
+    profiles = pq.read_table(staged.profiles / "driver_profile.parquet")
+    assert pc.max(profiles["driver_confirmed_frauds"]).as_py() == 0
+    assert pc.max(profiles["driver_last_fraud_us"]).as_py() == -1
+    staged.check()
+
+
 def test_a_run_does_not_publish_less_than_the_run_before(staged: Staged) -> None:
     staged.profiles.rename(staged.published)
     staged.cutoff -= timedelta(days=2)
-    write_profiles(staged.log, staged.cutoff, staged.profiles)
+    write_profiles(staged.log, staged.labels, staged.cutoff, staged.profiles)
     with pytest.raises(InvalidFeatures, match=r"has rows that were published at .*: choose a later cutoff"):
         staged.check()

@@ -20,6 +20,7 @@ from feature_repo.batch_features import write_batch_features
 from feature_repo.entities import RIDER
 from feature_repo.event_log import read_log
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from feature_repo.labels import read_labels
 from feature_repo.services import TRAINING_SERVICE
 from tests.offline_stores import entity_rows, offline_store
 
@@ -27,9 +28,9 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 Rows = list[tuple[str, int]]
 
 
-def test_a_training_set_is_feasts(small_log: Path, tmp_path: Path) -> None:
+def test_a_training_set_is_feasts(small_log: Path, small_world: Path, tmp_path: Path) -> None:
     log = read_log(small_log)
-    write_batch_features(log, tmp_path / "files")
+    write_batch_features(log, read_labels(small_world / "labels"), tmp_path / "files")
     scored = log.filter(pc.is_in(log["event_type"], value_set=pa.array(SCORED_EVENT_TYPES)))
     rows = entity_rows(scored).sample(frac=1, random_state=1)
 
@@ -40,6 +41,7 @@ def test_a_training_set_is_feasts(small_log: Path, tmp_path: Path) -> None:
     ours, theirs = joined(ASOF_STORE), joined("duckdb")
     assert ours["event_id"].tolist() == rows["event_id"].tolist()
     assert ours["rider_lifetime_trips"].isna().any()
+    assert (ours["rider_confirmed_frauds"] > 0).sum() > 3
     pd.testing.assert_frame_equal(
         ours.sort_values("stream_seq", ignore_index=True),
         theirs.sort_values("stream_seq", ignore_index=True),

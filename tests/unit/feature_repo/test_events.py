@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 from feature_repo.datasets import find, snapshot
 from feature_repo.errors import CorruptValue, InvalidEvents, MissingData
 from feature_repo.event_batch import EventBatch
-from feature_repo.event_log import log_days, read_log
+from feature_repo.event_log import append, log_days, read_log
 from feature_repo.event_schemas import CATALOGUE, EVENT_TYPES
 from feature_repo.event_schemas.catalogue import read_schema
 from feature_repo.event_schemas.validation import validate
@@ -118,6 +118,13 @@ def test_ingestion_numbers_events_in_arrival_order(small_log: Path) -> None:
     arrived = log.column("ingested_at").to_pandas()
     assert arrived.is_monotonic_increasing
     assert all(i.startswith("r1-") for i in log.column("rider_id").to_pylist())
+
+
+def test_a_log_whose_files_overlap_is_read_in_stream_order(small_log: Path, tmp_path: Path) -> None:
+    log = read_log(small_log)
+    for first in (1, 0):
+        append(tmp_path, log.take(list(range(first, len(log), 2))))
+    assert read_log(tmp_path).equals(log)
 
 
 def test_ingesting_twice_is_refused(small_world: Path, small_log: Path, pseudonymiser: Pseudonymiser) -> None:

@@ -21,6 +21,7 @@ from feature_repo.definitions import definitions
 from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
 from feature_repo.event_log import log_days, read_log
 from feature_repo.feast_format import decode_value, hash_field, redis_key
+from feature_repo.labels import LABEL_COLUMNS, no_labels
 from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
 from feature_repo.materialize import ViewRun, batch_views, materialize
@@ -40,6 +41,7 @@ class Shop:
 
     def __init__(self, log: Path, redis_url: str, folder: Path, redis_type: RedisType = "redis") -> None:
         self.events = read_log(log)
+        self.labels = no_labels()
         self.days = [midnight(day) for day in log_days(log)]
         self.settings = FeatureSettings(
             redis_url=redis_url, redis_type=redis_type, registry=folder / "registry.db", offline=folder / "offline"
@@ -52,7 +54,7 @@ class Shop:
         keep = pc.less(self.events.column("ingested_at"), pa.scalar(until, pa.timestamp("us", "UTC")))
         if without is not None:
             keep = pc.and_(keep, pc.invert(pc.is_in(self.events.column("event_id"), value_set=without)))
-        write_profiles(self.events.filter(keep), self.settings.offline)
+        write_profiles(self.events.filter(keep), self.labels, self.settings.offline)
         return until
 
     def publish_embeddings(self, version: str, at: datetime, left: str = "") -> None:
@@ -142,6 +144,42 @@ def test_events_that_reach_the_log_late_correct_what_was_published(shop: Shop) -
     after = shop.entities()
     assert after != before
     assert after == shop.filled_by_feast(shop.days[9])
+
+
+def test_a_label_reaches_the_store_though_its_entities_were_idle_and_is_undone_there(shop: Shop) -> None:
+    """As the other days: the one file is written on, from the midnight after the label was observed."""
+    first = shop.events.slice(0, 1)
+    rider, event = first["rider_id"][0].as_py(), first["event_id"][0].as_py()
+
+    def stored() -> Any:
+        return decode_value(shop.redis.hget(redis_key("fraud", {"rider_id": rider}), FRAUDS))
+
+    shop.events = pc.filter(shop.events, pc.or_(pc.equal(shop.events["event_id"], event), _others(shop.events, rider)))
+    shop.run(shop.publish(6))
+    assert stored() == 0
+    shop.labels = labels(event, ("reviewer", True, shop.days[7]))
+    run = shop.run(shop.publish(7))["rider_profile"]
+    assert run.why.startswith("published from")
+    assert stored() == 1
+    shop.labels = labels(event, ("reviewer", True, shop.days[7]), ("audit", False, shop.days[8]))
+    until = shop.publish(8)
+    shop.run(until)
+    assert stored() == 0
+    seen = shop.entities()
+    assert seen == shop.filled_by_feast(until)
+
+
+FRAUDS = hash_field("rider_profile", "rider_confirmed_frauds")
+
+
+def _others(events: pa.Table, rider: str) -> pa.ChunkedArray:
+    return pc.not_equal(events["rider_id"], rider)
+
+
+def labels(event: str, *said: tuple[str, bool, datetime]) -> pa.Table:
+    """What some sources said of an event, and when."""
+    rows = [{"event_id": event, "source": s, "is_fraud": v, "observed_at": at} for s, v, at in said]
+    return pa.Table.from_pylist(rows, LABEL_COLUMNS)
 
 
 def test_an_emptied_redis_is_filled_again(shop: Shop) -> None:

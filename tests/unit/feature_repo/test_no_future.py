@@ -23,6 +23,8 @@ from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import PROFILE_KINDS
 from feature_repo.graph_features import neighbour_history
 from feature_repo.historical import assemble
+from feature_repo.labels import no_labels
+from feature_repo.profiles import stored_descriptions
 from feature_repo.tiles import ACTIVITY_FEATURES, ACTIVITY_KINDS
 from feature_repo.views import CITY_NORMS
 from simulators.local_services import RedisServer
@@ -49,7 +51,7 @@ def offline(log: Log) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     is_scored = pc.is_in(table["event_type"], value_set=pa.array(SCORED_EVENT_TYPES))
     scored, rows = table.filter(is_scored), np.flatnonzero(is_scored.to_numpy())
     with tempfile.TemporaryDirectory() as folder:
-        write_batch_features(table, Path(folder))
+        write_batch_features(table, no_labels(), Path(folder))
         joined = asof_join(entity_rows(scored), "event_timestamp", sources(Path(folder))).to_pandas()
     history, counts = neighbour_history(EventBatch.from_arrow(table))
     return assemble(scored, joined), history[rows], counts[rows]
@@ -65,7 +67,7 @@ def sources(files: Path) -> list[Source]:
     return [
         *(source(f"{k}_activity_history", "event_id", kind.feature_names()) for k, kind in ACTIVITY_KINDS.items()),
         *(
-            source(name, f"{kind}_id", (f"{kind}_first_seen_us", f"{kind}_lifetime_trips"))
+            source(name, f"{kind}_id", [*stored_descriptions(kind)])
             for kind, name in zip(PROFILE_KINDS, profiles, strict=True)
         ),
         source("city_profile", "city", list(CITY_NORMS)),

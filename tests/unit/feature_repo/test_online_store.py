@@ -33,6 +33,7 @@ from feature_repo.feast_format import (
 )
 from feature_repo.feature_names import gnn_service
 from feature_repo.graph_features import decode_interactions
+from feature_repo.labels import read_labels
 from feature_repo.materialize import materialize
 from feature_repo.online_reader import OnlineReader, StoreRead
 from feature_repo.pseudonyms import KIND_LETTERS, parse_pseudonym
@@ -82,11 +83,11 @@ def test_corrupt_values_are_refused(bad: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def offline(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def offline(small_log: Path, small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Feature files of the small log, and embeddings of its riders."""
     out = tmp_path_factory.mktemp("offline")
     log = read_log(small_log)
-    write_batch_features(log, out)
+    write_batch_features(log, read_labels(small_world / "labels"), out)
     rng = np.random.default_rng(0)
     for kind in KIND_LETTERS:
         ids = sorted(i for i in set(log.column(f"{kind}_id").to_pylist()) if i)
@@ -130,6 +131,8 @@ def test_the_reader_returns_what_feast_returns(small_log: Path, offline: Path, r
     assert_same_features(read, theirs, batch)
     for name in ("rider_requests_30d", "driver_riders_7d", "pair_trips_30d", "device_age_s", "rider_lifetime_trips"):
         assert len(set(read.features[name])) > 3, name
+    for name in ("rider_confirmed_frauds", "device_days_since_fraud"):
+        assert len(set(read.features[name])) > 1, name
     assert np.isfinite(read.norms.fare_per_km).all()
     assert (read.interaction_counts[:, 0] > 1).any()
     riders = {

@@ -14,6 +14,7 @@ import redis.asyncio as aioredis
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
+from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.settings import FEAST_PROJECT
 from feature_repo.streaming.keys import PARTITIONS, checkpoint_key, partition_stream
 from feature_repo.streaming.publisher import Publisher
@@ -81,6 +82,8 @@ def test_serving_knew_what_training_is_given(lived: Lived, offline: Offline) -> 
     assert differing(found) == {}
     assert sum(one.values for one in found) > 100 * len(lived.week.online)
     assert offline.frame.loc[lived.week.online.events["event_id"], "rider_tenure_days"].gt(0).mean() > 0.5
+    frauds = [f"{kind}_confirmed_frauds" for kind in ENTITY_KINDS]
+    assert (offline.frame.loc[lived.week.online.events["event_id"], frauds] > 0).any(axis=1).sum() > 5
 
 
 def test_serving_had_the_embeddings_that_training_uses(lived: Lived, offline: Offline) -> None:

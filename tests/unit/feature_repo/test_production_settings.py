@@ -22,6 +22,7 @@ from feature_repo.batch_features import write_profiles
 from feature_repo.definitions import configured, definitions
 from feature_repo.errors import StoreUnavailable
 from feature_repo.event_log import read_log
+from feature_repo.labels import no_labels
 from feature_repo.materialize import materialize
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
 from feature_repo.sources import SparkFolder
@@ -120,7 +121,7 @@ def test_the_environment_chooses_where_files_are_read(tmp_path: Path, monkeypatc
 
 def test_materialisation_runs_on_a_redis_cluster_under_a_sql_registry(small_log: Path, tmp_path: Path) -> None:
     offline = tmp_path / "offline"
-    write_profiles(read_log(small_log), offline)
+    write_profiles(read_log(small_log), no_labels(), offline)
     with redis_cluster(tmp_path / "cluster") as nodes:
         addresses = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         config = production(FRAUD_REGISTRY_URL=f"sqlite:///{tmp_path}/registry.sqlite", FRAUD_REDIS_CLUSTER=addresses)

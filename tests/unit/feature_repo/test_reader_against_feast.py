@@ -100,6 +100,8 @@ def values() -> dict[str, dict[str, st.SearchStrategy[Value]]]:
         found[f"{kind}_profile"] = {
             f"{kind}_first_seen_us": st.integers(0, NOW_US + HOUR_US).map(lambda n: Value(int64_val=n)),
             f"{kind}_lifetime_trips": st.integers(-(2**63), 2**63 - 1).map(lambda n: Value(int64_val=n)),
+            f"{kind}_confirmed_frauds": st.integers(-(2**63), 2**63 - 1).map(lambda n: Value(int64_val=n)),
+            f"{kind}_last_fraud_us": st.integers(-1, NOW_US + HOUR_US).map(lambda n: Value(int64_val=n)),
         }
         found[f"{kind}_embedding_{VERSION}"] = {
             "embedding": vector.map(lambda v: Value(float_list_val=FloatList(val=v)))

@@ -11,7 +11,9 @@ import pytest
 from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
 from components.train_gnn.logic import GnnSettings, TrainedGnn, train
 from components.train_gnn.replay import embed_snapshot, score_events
-from feature_repo.pseudonyms import format_pseudonym
+from feature_repo.event_batch import EventBatch
+from feature_repo.graph_features import event_interactions
+from feature_repo.pseudonyms import format_pseudonym, parse_pseudonym
 
 
 def _with(table: pa.Table, name: str, rows: np.ndarray, value: object) -> pa.Table:
@@ -102,3 +104,28 @@ def test_equal_seeds_give_equal_weights(
     weights = trained.network.state_dict()
     assert all(again[name].equal(weights[name]) for name in weights)
     assert not all(other[name].equal(weights[name]) for name in weights)
+
+
+def test_an_interaction_s_counterpart_is_the_entity_that_it_names(events: pa.Table) -> None:
+    log = EntityLog.read(events)
+    exists = np.arange(log.history.shape[2]) < log.history_counts[..., None]
+    seen, found = log.history[exists], log.history_entities[exists]
+    parsed = [parse_pseudonym(name) for name in log.pseudonym[found]]
+    assert seen["id"].tolist() == [hash64 for _, hash64 in parsed]
+    assert seen["key_id"].tolist() == [key_id for key_id, _ in parsed]
+    np.testing.assert_array_equal(seen["kind"], log.kind[found])
+
+
+def test_an_event_s_neighbours_are_what_a_walk_over_the_log_finds(events: pa.Table) -> None:
+    log = EntityLog.read(events)
+    added, _ = event_interactions(EventBatch.from_arrow(events))
+    past: dict[int, list[np.void]] = {}
+    for row, of_event in enumerate(log.entities):
+        for slot, entity in enumerate(of_event):
+            seen = past.get(entity, [])[: log.history.shape[2]] if entity >= 0 else []
+            assert log.history_counts[row, slot] == len(seen)
+            assert log.history[row, slot, : len(seen)].tolist() == [record.tolist() for record in seen]
+            assert not log.history[row, slot, len(seen) :].tobytes().strip(b"\0")
+        for slot, entity in enumerate(of_event):
+            if entity >= 0:
+                past.setdefault(entity, []).insert(0, added[row, slot])

@@ -28,6 +28,22 @@ def test_every_feature_says_any_number_without_its_raw_name(value: float) -> Non
             assert sentence.amount(value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text", "amount"),
+    [
+        ("rider_confirmed_frauds", 0.0, "no confirmed frauds of this rider before today", "none"),
+        ("driver_confirmed_frauds", 1.0, "1 confirmed fraud of this driver before today", "1"),
+        ("device_days_since_fraud", 2.0, "the latest confirmed fraud on this device was 2 days ago", "2 days ago"),
+        ("rider_days_since_fraud", 30.0, "no confirmed fraud of this rider in 30 days", "30 days ago or longer"),
+    ],
+)
+def test_confirmed_frauds_are_told(name: str, value: float, text: str, amount: str) -> None:
+    sentence = SENTENCES[name]
+    assert sentence.say(value) == text
+    assert sentence.amount is not None
+    assert sentence.amount(value) == amount
+
+
 def test_only_what_cannot_be_compared_is_not() -> None:
     alone = {name for name, sentence in SENTENCES.items() if sentence.amount is None}
     flags = {"hour_of_day", "day_of_week", "promo_applied", "has_payment_instrument"}

@@ -26,6 +26,9 @@ def test_repository_policy_is_valid():
         ("latency_budget_ms: 50", "latency_budget_ms: 0", "latency_budget_ms"),
         ("  trip_requested:", "  trip_cancelled:", "false_block_cost"),
         ("review_cost: 15000", "review_cost: .nan", "review_cost"),
+        ("  default: ", "  elsewhere: ", "label_maturation_days.* needs the key 'default'"),
+        ("  default: 10", "  default: -1", "label_maturation_days.default"),
+        ("  default: 10", "  default: soon", "label_maturation_days.default"),
     ],
 )
 def test_bad_policy_is_refused_by_name(old: str, new: str, message: str, tmp_path: Path):
