@@ -9,14 +9,16 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
-import pyarrow.compute as pc
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
 import yaml
 
-from feature_repo.event_log import log_days
+from feature_repo.event_log import log_days, read_log
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import LABEL_COLUMNS
 from feature_repo.materialization_ledger import read_facts
 from pipelines.compiled import GOLDEN
 from pipelines.errors import StepError
@@ -70,13 +72,27 @@ def test_a_second_run_writes_what_the_first_could_not_know(workspace: Workspace,
     second, _ = run(workspace, redis_url)
     assert all(0 < v.rows < rows[v.view] for v in second if v.view != "city_profile")
     assert {v.newest for v in second} == {(midnight(days[-1]) + timedelta(days=1)).isoformat()}
-    # The world's labels go on after the cutoff; those observed before it reached the profiles.
-    riders = pq.read_table(workspace.features(redis_url).offline / "rider_profile.parquet")
-    assert pc.max(riders["rider_confirmed_frauds"]).as_py() > 0
     assert {p.name for p in (workspace.root / "pipeline").glob("*/*")} == {"arguments.json", "steps.log"}
 
 
 OTHERS = ("payment_instrument_profile", "city_profile")
+
+
+@pytest.mark.slow
+def test_the_labels_of_the_workspace_reach_the_profiles_as_far_as_they_were_observed(
+    workspace: Workspace, redis_url: str
+) -> None:
+    first, *_, last = log_days(workspace.event_log)
+    trips = read_log(workspace.event_log).to_pandas().drop_duplicates("rider_id").head(2)
+    for event, day in zip(trips["event_id"], (first, last + timedelta(days=1)), strict=True):
+        folder = workspace.label_log / f"day={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        row = {"event_id": event, "is_fraud": True, "source": "chargeback", "observed_at": midnight(day)}
+        pq.write_table(pa.Table.from_pylist([row], LABEL_COLUMNS), folder / "told.parquet")
+    run(workspace, redis_url)
+    profiles = pd.read_parquet(workspace.features(redis_url).offline / "rider_profile.parquet")
+    frauds = profiles.groupby("rider_id")["rider_confirmed_frauds"].max()
+    assert frauds[trips["rider_id"]].tolist() == [1, 0]
 
 
 @pytest.mark.slow
