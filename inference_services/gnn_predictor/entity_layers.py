@@ -97,8 +97,13 @@ def _adjacency(source: NDArray[np.int64], target: NDArray[np.int64], weight: NDA
 def _csr(row: NDArray[np.int64], column: NDArray[np.int64], weight: NDArray[np.float64], m: int) -> Tensor:
     """A sparse matrix [m, m] whose entries are sorted by row."""
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=m))])
-    parts = (starts.astype(np.int32), column.astype(np.int32), weight.astype(np.float32))
-    return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=(m, m), check_invariants=False)
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(starts.astype(np.int32)),
+        torch.from_numpy(column.astype(np.int32)),
+        torch.from_numpy(weight.astype(np.float32)),
+        size=(m, m),
+        check_invariants=False,
+    )
 
 
 class _Product(torch.autograd.Function):
