@@ -112,10 +112,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, adjacency: Adjacency, dense: Tensor) -> Tensor:
         ctx.backward_of = adjacency.backward
-        return spmm(adjacency.forward, dense)
+        product: Tensor = spmm(adjacency.forward, dense)
+        return product
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]  # as torch documents it
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
         return None, spmm(ctx.backward_of, gradient)
 
 
