@@ -178,7 +178,9 @@ class EntityLog:
                 np.log1p(by_type[nodes]),
                 np.log1p(days),
                 np.log(total[nodes] / np.maximum(distinct[nodes].sum(1), 1)),
-                self.labels.features(as_of_us, since, arrived, self.entities, self.event_us, m)[nodes],
+                self.labels.features(
+                    as_of_us, since, arrived=arrived, entities=self.entities, event_us=self.event_us, m=m
+                )[nodes],
             ]
         ).astype(np.float32)
         position = np.full(m, -1)

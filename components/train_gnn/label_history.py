@@ -52,7 +52,7 @@ class LabelHistory:
         return cls(event[order].astype(np.int64), observed[order], is_fraud[order])
 
     def features(
-        self, as_of_us: int, since_us: int, arrived: int, entities: Ints, event_us: Ints, m: int
+        self, as_of_us: int, since_us: int, *, arrived: int, entities: Ints, event_us: Ints, m: int
     ) -> NDArray[np.float64]:
         """Returns `LABEL_FEATURES` of the log's m entities, [m, 4], from labels observed before an instant.
 
