@@ -16,7 +16,7 @@ import torch
 from kserve import InferRequest, InferResponse, Model
 from numpy.typing import NDArray
 
-from feature_repo.graph_features import EDGE_FEATURES, EVENT_FEATURES, K_NEIGHBOURS
+from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
 from feature_repo.pseudonyms import ENTITY_KINDS
 from inference_services.bundle import verify
 from inference_services.calibration import read_calibrations
@@ -129,7 +129,7 @@ def _example(embedding_dim: int) -> dict[str, NDArray[Any]]:
     """A graph of one event with every endpoint and neighbour, to warm up on."""
     m = _KINDS * K_NEIGHBOURS
     return {
-        "event_features": np.zeros((1, len(EVENT_FEATURES)), np.float32),
+        "event_features": np.zeros((1, len(HEAD_FEATURES)), np.float32),
         "endpoint_kind": np.arange(_KINDS),
         "endpoint_event": np.zeros(_KINDS, np.int64),
         "endpoint_embedding": np.zeros((_KINDS, embedding_dim), np.float32),

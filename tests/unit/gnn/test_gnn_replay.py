@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -10,10 +12,12 @@ import pytest
 
 from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
 from components.train_gnn.logic import GnnSettings, TrainedGnn, train
-from components.train_gnn.replay import embed_snapshot, score_events
+from components.train_gnn.replay import embed_snapshot, score_log
 from feature_repo.event_batch import EventBatch
 from feature_repo.graph_features import event_interactions
 from feature_repo.pseudonyms import format_pseudonym, parse_pseudonym
+
+Read = Callable[[pa.Table], EntityLog]
 
 
 def _with(table: pa.Table, name: str, rows: np.ndarray, value: object) -> pa.Table:
@@ -31,14 +35,14 @@ def middle(events: pa.Table) -> int:
 
 
 def test_later_events_change_no_earlier_score(
-    events: pa.Table, trained: TrainedGnn, scores: pd.Series, middle: int
+    events: pa.Table, read: Read, trained: TrainedGnn, scores: pd.Series, middle: int
 ) -> None:
     later = np.arange(len(events)) > middle
     changed = events
     for kind in ("rider", "driver", "device"):
         changed = _with(changed, f"{kind}_id", later, format_pseudonym(kind, 1, 99))
     changed = _with(changed, "amount", later, 1)
-    after = score_events(trained.network, changed)
+    after = score_log(trained.network, read(changed))
     seen = set(events.column("event_id").to_pylist()[: middle + 1])
     earlier = scores.index.isin(seen)
     np.testing.assert_allclose(after[scores.index][earlier], scores[earlier], rtol=0, atol=1e-5)
@@ -46,27 +50,25 @@ def test_later_events_change_no_earlier_score(
 
 
 def test_an_event_s_score_follows_what_its_entities_did_before(
-    events: pa.Table, trained: TrainedGnn, scores: pd.Series
+    events: pa.Table, log: EntityLog, read: Read, trained: TrainedGnn, scores: pd.Series
 ) -> None:
     """The opposite of the test above: the graph is used, so cutting the past away must show."""
-    log = EntityLog.read(events)
     start = int(np.searchsorted(log.arrival_day, log.arrival_day.max() - 1))
-    alone = score_events(trained.network, events.slice(start))
+    alone = score_log(trained.network, read(events.slice(start)))
     assert (abs(alone - scores[alone.index]) > 1e-3).mean() > 0.5
 
 
-def test_a_days_events_do_not_reach_the_days_snapshot(events: pa.Table) -> None:
-    log = EntityLog.read(events)
+def test_a_days_events_do_not_reach_the_days_snapshot(events: pa.Table, log: EntityLog, read: Read) -> None:
     day = int(log.arrival_day.max()) - 2
-    before = EntityLog.read(events.slice(0, int(np.searchsorted(log.arrival_day, day))))
+    before = read(events.slice(0, int(np.searchsorted(log.arrival_day, day))))
     now, then = log.snapshot(day * DAY_US, 30), before.snapshot(day * DAY_US, 30)
     np.testing.assert_array_equal(log.pseudonym[now.nodes], before.pseudonym[then.nodes])
     np.testing.assert_array_equal(now.x, then.x)
-    np.testing.assert_array_equal(now.edge_index, then.edge_index)
+    for name in ("edge_index", "relation", "edge_features"):
+        np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
 
-def test_the_snapshot_counts_pairs_and_events_of_its_window(events: pa.Table) -> None:
-    log = EntityLog.read(events)
+def test_the_snapshot_counts_pairs_and_events_of_its_window(events: pa.Table, log: EntityLog) -> None:
     as_of = int(log.arrival_day.max()) * DAY_US
     snapshot = log.snapshot(as_of, 3)
     frame = events.to_pandas()
@@ -82,23 +84,24 @@ def test_the_snapshot_counts_pairs_and_events_of_its_window(events: pa.Table) ->
     assert np.expm1(value["log_trip_completed"]) == pytest.approx(completed, rel=1e-5)
 
 
-def test_an_entity_never_seen_before_has_a_finite_score(events: pa.Table, trained: TrainedGnn) -> None:
+def test_an_entity_never_seen_before_has_a_finite_score(
+    events: pa.Table, label_log: pa.Table, read: Read, trained: TrainedGnn
+) -> None:
     last = np.arange(len(events)) == len(events) - 1
     changed = events
     for number, kind in enumerate(("rider", "driver", "device", "payment_instrument")):
         changed = _with(changed, f"{kind}_id", last, format_pseudonym(kind, 1, number + 1))
     changed = _with(changed, "event_type", last, "trip_requested")
     event = changed.column("event_id")[-1].as_py()
-    assert np.isfinite(score_events(trained.network, changed)[event])
-    days = np.unique(EntityLog.read(changed).arrival_day)
-    names, _ = embed_snapshot(trained.network, changed, int(days[-1]) * DAY_US)["rider"]
+    log = read(changed)
+    assert np.isfinite(score_log(trained.network, log)[event])
+    names, _ = embed_snapshot(trained.network, changed, label_log, int(log.arrival_day[-1]) * DAY_US)["rider"]
     assert format_pseudonym("rider", 1, 1) not in names
 
 
 def test_equal_seeds_give_equal_weights(
-    events: pa.Table, labels: pd.DataFrame, gnn_settings: GnnSettings, trained: TrainedGnn
+    log: EntityLog, labels: pd.DataFrame, gnn_settings: GnnSettings, trained: TrainedGnn
 ) -> None:
-    log = EntityLog.read(events)
     again = train(log, labels, gnn_settings).network.state_dict()
     other = train(log, labels, gnn_settings.model_copy(update={"seed": 8})).network.state_dict()
     weights = trained.network.state_dict()
@@ -106,8 +109,7 @@ def test_equal_seeds_give_equal_weights(
     assert not all(other[name].equal(weights[name]) for name in weights)
 
 
-def test_an_interaction_s_counterpart_is_the_entity_that_it_names(events: pa.Table) -> None:
-    log = EntityLog.read(events)
+def test_an_interaction_s_counterpart_is_the_entity_that_it_names(log: EntityLog) -> None:
     exists = np.arange(log.history.shape[2]) < log.history_counts[..., None]
     seen, found = log.history[exists], log.history_entities[exists]
     parsed = [parse_pseudonym(name) for name in log.pseudonym[found]]
@@ -116,8 +118,7 @@ def test_an_interaction_s_counterpart_is_the_entity_that_it_names(events: pa.Tab
     np.testing.assert_array_equal(seen["kind"], log.kind[found])
 
 
-def test_an_event_s_neighbours_are_what_a_walk_over_the_log_finds(events: pa.Table) -> None:
-    log = EntityLog.read(events)
+def test_an_event_s_neighbours_are_what_a_walk_over_the_log_finds(events: pa.Table, log: EntityLog) -> None:
     added, _ = event_interactions(EventBatch.from_arrow(events))
     past: dict[int, list[np.void]] = {}
     for row, of_event in enumerate(log.entities):
