@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
 from components.train_gnn.logic import GnnSettings, TrainedGnn, train
@@ -47,6 +48,40 @@ def test_later_events_change_no_earlier_score(
     earlier = scores.index.isin(seen)
     np.testing.assert_allclose(after[scores.index][earlier], scores[earlier], rtol=0, atol=1e-5)
     assert (abs(after[scores.index][~earlier] - scores[~earlier]) > 1e-3).any()
+
+
+def test_labels_observed_on_a_day_or_later_change_no_score_up_to_it(
+    events: pa.Table, label_log: pa.Table, context: pd.DataFrame, trained: TrainedGnn, scores: pd.Series
+) -> None:
+    log = EntityLog.read(events, label_log, context)
+    first, last = int(log.arrival_day[0]), int(log.arrival_day[-1])
+    day = (first + last) // 2
+    later = pc.greater_equal(label_log.column("observed_at").cast(pa.int64()), day * DAY_US)
+    flipped = pc.if_else(later, pc.invert(label_log.column("is_fraud")), label_log.column("is_fraud"))
+    fewer = label_log.filter(pc.invert(later))
+    flipped_log = label_log.set_column(label_log.column_names.index("is_fraud"), "is_fraud", flipped)
+    assert len(fewer) < len(label_log)
+    upto = scores.index.isin(set(log.event_id[log.arrival_day <= day]))
+    for changed in (flipped_log, fewer):
+        after = score_log(trained.network, EntityLog.read(events, changed, context))[scores.index]
+        np.testing.assert_array_equal(after[upto], scores[upto])
+        assert (abs(after[~upto] - scores[~upto]) > 1e-4).any()
+
+
+def test_days_without_any_graph_are_trained_on_and_scored(
+    events: pa.Table, log: EntityLog, read: Read, labels: pd.DataFrame, gnn_settings: GnnSettings
+) -> None:
+    """Every third day alone, under a window of one day: no snapshot has an edge, nor an entity."""
+    day = log.arrival_day - log.arrival_day[0]
+    apart = read(events.filter(pa.array(day % 3 == 0)))
+    days = np.unique(apart.arrival_day)
+    assert not any(len(apart.snapshot(int(d) * DAY_US, 1).nodes) for d in days)
+    split = labels.assign(split=np.where(day < 9, "train", "valid"))[day % 3 == 0]
+    network = train(apart, split, gnn_settings.model_copy(update={"window_days": 1})).network
+    assert all(torch.isfinite(values).all() for values in network.state_dict().values())
+    assert np.isfinite(score_log(network, apart)).all()
+    # And the network is fit for a day that has a graph.
+    assert np.isfinite(score_log(network, log, [int(days[-1])])).all()
 
 
 def test_an_event_s_score_follows_what_its_entities_did_before(
