@@ -86,7 +86,6 @@ def test_an_entity_that_met_nobody_has_an_embedding_and_leaves_the_others_as_the
 
 @pytest.mark.parametrize("m", [0, 1, 4])
 def test_a_graph_without_edges_is_embedded_and_has_gradients(network: FraudGnn, m: int) -> None:
-    graph: EntityGraph = random_edges(m, edges=0).laid_out() if m else random_edges(1, edges=0).laid_out()
     none, no_features = np.zeros((2, 0), np.int64), np.zeros((0, len(PAIR_FEATURES)), np.float32)
     graph = Edges(np.ones((m, 5), np.float32), none, none[0], no_features).laid_out()
     embedding = network.encode(graph)
