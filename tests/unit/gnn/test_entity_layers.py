@@ -106,3 +106,12 @@ def test_a_relation_is_told_from_another() -> None:
     with torch.no_grad():
         one, other = (layer(x, e.laid_out().edge_means, e.laid_out()) for e in (edges, moved))
     assert (one - other).abs().max() > 0.1
+
+
+def test_embeddings_are_the_same_with_and_without_gradients(network: FraudGnn) -> None:
+    graph = random_edges(200, edges=3000, seed=6).laid_out()
+    trained = network.encode(graph).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(network.encode(graph), trained, rtol=0, atol=1e-6)
+        # Nothing of the first pass is left behind.
+        torch.testing.assert_close(network.encode(graph), trained, rtol=0, atol=1e-6)
