@@ -143,9 +143,9 @@ def to_learn_from_truth(
 
 def with_truth(frame: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """Events with y and typology as they are; an event that the truth does not name is honest."""
-    of = truth.set_index("event_id")
-    fraud = frame["event_id"].map(of["is_fraud"]).fillna(value=False).astype(bool)
-    return frame.assign(y=fraud.astype(float), typology=frame["event_id"].map(of["typology"]).where(fraud))
+    typology = truth[truth["is_fraud"]].set_index("event_id")["typology"]
+    fraud = frame["event_id"].isin(typology.index)
+    return frame.assign(y=fraud.astype(float), typology=frame["event_id"].map(typology))
 
 
 def _divided(known: pd.DataFrame, splits: dict[str, tuple[date, date]]) -> pd.DataFrame:

@@ -24,7 +24,7 @@ class PrequentialSettings(BaseModel):
     lightgbm: LightGbmSettings = Field(LightGbmSettings(), description="Of both kinds of trees; the seed is the run's.")
     gnn: GnnSettings = Field(GnnSettings(), description="Of the graph network; the seed is the run's.")
     bootstrap_rounds: int = Field(200, ge=20, description="Resamples of each interval.")
-    workers: int = Field(2, ge=1, description="Processes that train at the same time, one thread each.")
+    workers: int = Field(2, ge=1, description="Processes that train at the same time; 1 is this one.")
 
     @property
     def held_out_days(self) -> int:

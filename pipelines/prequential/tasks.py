@@ -46,12 +46,18 @@ def perform_all(tasks: Sequence[Task], workers: int, progress: Callable[[int, in
 
     Args:
         tasks: none of which needs another's file.
-        workers: processes.
+        workers: processes; 1 is this one.
         progress: called with (files that are there, files in all).
     """
     waiting = [task for task in tasks if not task.out.exists()]
     done = len(tasks) - len(waiting)
     progress(done, len(tasks))
+    if workers == 1:
+        for task in waiting:
+            perform(task)
+            done += 1
+            progress(done, len(tasks))
+        return
     if not waiting:
         return
     with _environment(_ONE_THREAD):
