@@ -54,8 +54,8 @@ def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: Thresh
     """The judged events of a source.
 
     Returns:
-        `CONTEXT`, y, typology, source, dataset, cutoff, week, rules (how many are broken), and for each model its
-        probability and its decision.
+        `CONTEXT`, arrived, y, typology, source, seed, dataset, cutoff, week, rules (how many are broken), and for each
+        model its probability and its decision.
     """
     frame = pd.read_parquet(Material.of(source.dataset, jobs[0].material.folder.parent).frame)
     parts = []
@@ -63,8 +63,8 @@ def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: Thresh
         rows = _answers(source, protocol.judged(frame, refit), policy)
         scored = {(job.variant, job.model): pd.read_parquet(job.out) for job in jobs if job.refit == refit}
         parts.append(_with_scores(rows, scored, policy).assign(cutoff=str(refit.cutoff), week=_weeks(rows, refit)))
-    found = pd.concat(parts, ignore_index=True).drop(columns="arrived")
-    return found.assign(source=source.name, dataset=source.dataset.sha12)
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(source=source.name, seed=source.seed, dataset=source.dataset.sha12)
 
 
 def _answers(source: Source, rows: pd.DataFrame, policy: ThresholdSettings) -> pd.DataFrame:

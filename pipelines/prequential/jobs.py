@@ -32,7 +32,20 @@ MODELS: dict[Variant, tuple[ModelName, ...]] = {
     "shuffled_labels": ("lightgbm",),
 }
 _NOT_OF_A_JOB = {"weeks", "refit_every", "prefix_days", "upper_bound", "bootstrap_rounds", "workers"}
-_CODE = ("components", "feature_repo", "inference_services/gnn_predictor", "pipelines/prequential")
+# What a score depends on: a change elsewhere, in how scores are judged say, trains nothing again.
+CODE = (
+    "feature_repo",
+    "components/build_training_set",
+    "components/train_gnn",
+    "components/train_lightgbm",
+    "components/calibration.py",
+    "inference_services/gnn_predictor/network.py",
+    "inference_services/lightgbm_predictor/scorer.py",
+    *(
+        f"pipelines/prequential/{name}.py"
+        for name in ("contenders", "controls", "graph", "jobs", "material", "protocol", "wide_trees")
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def jobs_of(
             "gnn": settings.gnn.model_copy(update={"seed": source.seed}),
         }
     )
-    code = code_digest(*_CODE)
+    code = code_digest(*CODE)
     found = []
     for variant, models in MODELS.items():
         clean = variant == "clean_labels"

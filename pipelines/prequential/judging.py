@@ -44,8 +44,9 @@ class Pool:
             TooFewLabels: no fraud, or no honest event.
         """
         events = Labelled.of(scores)
-        days = scores["source"].astype(str) + scores["event_timestamp"].dt.strftime("%Y%m%d")
-        day = np.unique(days.to_numpy(str), return_inverse=True)[1]
+        source = pd.factorize(scores["source"])[0].astype(np.int64)
+        of_arrival = (scores["arrived"] - scores["arrived"].min().normalize()).dt.days.to_numpy(np.int64)
+        day = np.unique(source * (of_arrival.max() + 1) + of_arrival, return_inverse=True)[1]
         # One dataset under several seeds has each event several times: they are resampled together.
         cluster = pd.factorize(scores["dataset"].astype(str) + " " + scores["cluster"].astype(str))[0]
         stratum = np.unique(scores["dataset"].to_numpy(str), return_inverse=True)[1]
@@ -79,17 +80,12 @@ def of_rules(pool: Pool, policy: ThresholdSettings, rounds: int) -> dict[str, An
 def by_week(pool: Pool, names: list[str]) -> list[WeekResult]:
     """Average precision of models by source and week."""
     found = []
-    for (source, week, cutoff), rows in pool.scores.groupby(["source", "week", "cutoff"], sort=True):
+    for (_, seed, week, cutoff), rows in pool.scores.groupby(["source", "seed", "week", "cutoff"], sort=True):
         age = (pd.Timestamp(week) - pd.Timestamp(cutoff)).days / 7
         for name in names:
             value = metrics.average_precision(rows["y"].to_numpy(float), rows[name].to_numpy(float))
-            found.append(WeekResult(name, str(week), _number(str(source)), value, age))
+            found.append(WeekResult(name, str(week), int(seed), value, age))
     return found
-
-
-def _number(source: str) -> int:
-    digits = "".join(c for c in source if c.isdigit())
-    return int(digits) if digits else 0
 
 
 def graph_gain(pool: Pool, first: str, second: str, rounds: int) -> Paired:

@@ -17,7 +17,7 @@ from inference_services.policy_settings import ThresholdSettings
 from pipelines.prequential import judging
 from pipelines.prequential.checks import GraphGain, control_checks, shuffled_labels
 from pipelines.prequential.collect import DECISION, collect, horizon
-from pipelines.prequential.jobs import jobs_of
+from pipelines.prequential.jobs import CODE, jobs_of
 from pipelines.prequential.judging import Pool
 from pipelines.prequential.material import Material, Source, write_leak_check
 from pipelines.prequential.page import SHOWN, report_of
@@ -99,7 +99,7 @@ def evaluate_over_time(
 
 
 def _leak_task(material: Material, settings: PrequentialSettings) -> Task:
-    code = code_digest("components", "feature_repo", "pipelines/prequential")[:12]
+    code = code_digest(*CODE)[:12]
     out = material.folder / f"leaks-{settings.prefix_days}-{settings.gnn.window_days}-{code}.json"
     return Task(out, write_leak_check, (material, settings.prefix_days, settings.gnn.window_days))
 

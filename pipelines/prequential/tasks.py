@@ -72,11 +72,12 @@ def perform_all(tasks: Sequence[Task], workers: int, progress: Callable[[int, in
             pool.shutdown(cancel_futures=True)
 
 
-def code_digest(*folders: str) -> str:
-    """The hash of the Python files in folders of the project: what was computed by other code is computed again."""
+def code_digest(*parts: str) -> str:
+    """The hash of Python files and folders of the project: what other code computed is computed again."""
     digest = sha256()
-    for folder in folders:
-        for file in sorted((_ROOT / folder).rglob("*.py")):
+    for part in parts:
+        path = _ROOT / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
