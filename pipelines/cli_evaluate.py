@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,11 +31,14 @@ def evaluate(
     """Refit all contenders as if in the past, judge each on the weeks after, and write a report."""
     from inference_services.policy_settings import ThresholdSettings
     from pipelines.local_stack import MANIFESTS
+    from pipelines.steps import choose_dataset
+
+    # Feast has set filters of its own by now, and torch-geometric warns as it loads.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
     from pipelines.prequential.material import Source, recent
     from pipelines.prequential.run import evaluate_over_time
     from pipelines.prequential.settings import PrequentialSettings
     from pipelines.prequential.settings import quick as quick_settings
-    from pipelines.steps import choose_dataset
 
     workspace = Workspace(home.absolute())
     work, target = workspace.root / "evaluation" / "work", out or workspace.root / "evaluation"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.evaluate.cost import Stakes, spend
 from components.evaluate.rules import rule_score
 from components.fuse_and_calibrate.logic import fit_pair
 from components.fuse_and_calibrate.thresholds import cheapest_thresholds
@@ -19,6 +21,8 @@ from pipelines.prequential.jobs import Job, Variant
 from pipelines.prequential.material import Material, Source
 from pipelines.prequential.protocol import Refit
 
+# By variant and model, see `contenders.log_odds`.
+Scored = dict[tuple[Variant, str], pd.DataFrame]
 FUSION = "fusion"
 # Column of a variant's model: the model's name for late labels, with the variant before it for the others.
 DECISION = "_decision"
@@ -54,17 +58,37 @@ def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: Thresh
     """The judged events of a source.
 
     Returns:
-        `CONTEXT`, arrived, y, typology, source, seed, dataset, cutoff, week, rules (how many are broken), and for each
-        model its probability and its decision.
+        `CONTEXT`, arrived, y, typology, source, seed, dataset, cutoff, week, rules (how many are broken) and
+        the rules' decision, and for each model its probability and its decision.
     """
     frame = pd.read_parquet(Material.of(source.dataset, jobs[0].material.folder.parent).frame)
     parts = []
     for refit in refits:
         rows = _answers(source, protocol.judged(frame, refit), policy)
-        scored = {(job.variant, job.model): pd.read_parquet(job.out) for job in jobs if job.refit == refit}
-        parts.append(_with_scores(rows, scored, policy).assign(cutoff=str(refit.cutoff), week=_weeks(rows, refit)))
+        scored: Scored = {(job.variant, job.model): pd.read_parquet(job.out) for job in jobs if job.refit == refit}
+        settled = scored["late_labels", "lightgbm"]
+        least = least_broken(frame.merge(settled.loc[settled["split"] == "calibrate", ["event_id", "y"]]), policy)
+        rules = np.where(rows["rules"] >= least, "review", "allow")
+        rows = rows.assign(cutoff=str(refit.cutoff), week=_weeks(rows, refit), **{"rules" + DECISION: rules})
+        parts.append(_with_scores(rows, scored, policy))
     found = pd.concat(parts, ignore_index=True)
     return found.assign(source=source.name, seed=source.seed, dataset=source.dataset.sha12)
+
+
+def least_broken(settled: pd.DataFrame, policy: ThresholdSettings) -> int:
+    """From how many broken rules on a review saves the most: what the team learnt from the days to calibrate on.
+
+    Args:
+        settled: their events with `MODEL_FEATURES`, arrived and y.
+        policy: costs and capacity; who breaks the most is reviewed first.
+    """
+    broken = rule_score(settled)
+    types, y = settled["event_type"].to_numpy(object), settled["y"].to_numpy(float)
+    stakes = Stakes.of(policy, types, y, settled["arrived"].dt.date.to_numpy())
+    # One more than anybody breaks: to review nothing is a choice too.
+    choices = range(1, int(broken.max(initial=0)) + 2)
+    saved = [spend(stakes, np.where(broken >= k, "review", "allow"), broken).saved_per_day for k in choices]
+    return choices[int(np.argmax(saved))]
 
 
 def _answers(source: Source, rows: pd.DataFrame, policy: ThresholdSettings) -> pd.DataFrame:
@@ -86,9 +110,7 @@ def _weeks(rows: pd.DataFrame, refit: Refit) -> pd.Series:
     return number.map({k: str(day) for k, day in enumerate(refit.weeks())})
 
 
-def _with_scores(
-    rows: pd.DataFrame, scored: dict[tuple[Variant, str], pd.DataFrame], policy: ThresholdSettings
-) -> pd.DataFrame:
+def _with_scores(rows: pd.DataFrame, scored: Scored, policy: ThresholdSettings) -> pd.DataFrame:
     odds = {key: of.set_index("event_id") for key, of in scored.items()}
     for variant in dict.fromkeys(variant for variant, _ in scored):
         # Shuffled edges leave the features, and so the trees that read nothing else, as they are.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,8 @@ def of_model(pool: Pool, name: str, policy: ThresholdSettings, rounds: int) -> d
 
 
 def of_rules(pool: Pool, policy: ThresholdSettings, rounds: int) -> dict[str, Any]:
-    """The measures of the rules: whoever breaks one is queued, and who breaks the most is reviewed first."""
-    broken = pool.score("rules")
-    decision = np.where(broken > 0, "review", "allow").astype(object)
+    """The measures of the rules; who breaks the most is reviewed first."""
+    broken, decision = pool.score("rules"), pool.scores["rules" + DECISION].to_numpy(object)
     ranked = logic.ranking(pool.events, broken, rounds=rounds, seed=7)
     return {**ranked, **logic.costs(pool.events, decision, broken, policy)}
 
@@ -80,11 +80,12 @@ def of_rules(pool: Pool, policy: ThresholdSettings, rounds: int) -> dict[str, An
 def by_week(pool: Pool, names: list[str]) -> list[WeekResult]:
     """Average precision of models by source and week."""
     found = []
-    for (_, seed, week, cutoff), rows in pool.scores.groupby(["source", "seed", "week", "cutoff"], sort=True):
-        age = (pd.Timestamp(week) - pd.Timestamp(cutoff)).days / 7
+    for _, rows in pool.scores.groupby(["source", "seed", "week"], sort=True):
+        week, cutoff, seed = (rows[column].iloc[0] for column in ("week", "cutoff", "seed"))
+        age = (date.fromisoformat(week) - date.fromisoformat(cutoff)).days / 7
         for name in names:
             value = metrics.average_precision(rows["y"].to_numpy(float), rows[name].to_numpy(float))
-            found.append(WeekResult(name, str(week), int(seed), value, age))
+            found.append(WeekResult(name, week, int(seed), value, age))
     return found
 
 

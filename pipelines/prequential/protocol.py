@@ -68,7 +68,7 @@ def plan(first_day: date, end: date, settings: PrequentialSettings) -> list[Refi
     while start < end:
         found.append(Refit(start, min(start + step, end)))
         start += step
-    least = timedelta(days=settings.warm_up_days + settings.held_out_days + 7)
+    least = timedelta(days=settings.warm_up_days + settings.held_out_days + 1)
     if found[0].cutoff - first_day < least:
         raise StepError(
             f"{settings.weeks} weeks to judge before {end} leave {max((found[0].cutoff - first_day).days, 0)} days to "

@@ -108,7 +108,7 @@ def _judge(
     scores: pd.DataFrame, leaks: dict[str, Any], settings: PrequentialSettings, policy: ThresholdSettings, bar: Bar
 ) -> Evaluation:
     pool, rounds = Pool.of(scores), settings.bootstrap_rounds
-    names = [name for name in SHOWN if name + DECISION in scores]
+    names = [name for name in SHOWN if name + DECISION in scores and name != "rules"]
     progress = bar("models judged")
     measures = {"rules": judging.of_rules(pool, policy, rounds)}
     for done, name in enumerate(names, 1):

@@ -98,5 +98,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    warnings.simplefilter("ignore")
+    # Not by a filter: Feast sets its own when it is imported.
+    warnings.showwarning = lambda *_, **__: None
     logging.getLogger("components").setLevel(logging.ERROR)

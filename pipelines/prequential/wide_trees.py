@@ -55,7 +55,7 @@ def train_wide(frame: pd.DataFrame, more: Matrix, settings: LightGbmSettings) ->
     masked = np.flatnonzero(train)[np.random.default_rng(settings.seed).random(train.sum()) < settings.masked_share]
     nothing = np.full((len(masked), more.shape[1]), np.nan, more.dtype)
     rows = np.vstack([np.hstack([X[train], more[train]]), np.hstack([without_store(X[masked]), nothing])])
-    data = {
+    data: dict[str, Any] = {
         "feature_name": [*MODEL_FEATURES, *(f"more_{k}" for k in range(more.shape[1]))],
         "categorical_feature": list(CATEGORICAL_FEATURES),
     }

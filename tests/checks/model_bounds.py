@@ -43,9 +43,7 @@ def bound_rows(found: Evaluation) -> list[Row]:
 def context_rows(found: Evaluation) -> list[Row]:
     """Figures without a bound: what stands beside the others."""
     rows = [Row("events judged", len(found.scores)), Row("fraud among them", int(found.scores["y"].sum()))]
-    rows += [
-        Row(f"AP of {m.name}", _text(m.measures["average_precision"], m.measures)) for m in found.report.models
-    ]
+    rows += [Row(f"AP of {m.name}", _text(m.measures["average_precision"], m.measures)) for m in found.report.models]
     weeks = sorted({w.week for w in found.report.weeks})
     for week in weeks:
         values = [w.average_precision for w in found.report.weeks if (w.week, w.model) == (week, SHOWN["fusion"][0])]

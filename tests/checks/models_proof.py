@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,15 +23,16 @@ from feature_repo.ingestion import ingest_files
 from feature_repo.pseudonyms import Pseudonymiser
 from inference_services.policy_settings import ThresholdSettings
 from pipelines.local_stack import MANIFESTS, PROJECT_ROOT
-from pipelines.prequential.material import Source, recent
-from pipelines.prequential.run import Bar, Evaluation, evaluate_over_time
-from pipelines.prequential.settings import PrequentialSettings, quick
 from pipelines.report import Row
 from pipelines.terminal import bars, console
 from simulators.ride_hailing import read_truth, simulate
 from simulators.ride_hailing.worlds import world_settings
 from tests.bounds import conclude, leave
-from tests.checks.model_bounds import bound_rows, context_rows
+
+if TYPE_CHECKING:
+    from pipelines.prequential.material import Source
+    from pipelines.prequential.run import Bar, Evaluation
+    from pipelines.prequential.settings import PrequentialSettings
 
 WORLD = "world-v1"
 # Never used in development; the development seed is 7.
@@ -48,7 +50,12 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, default=PROJECT_ROOT / ".local" / "check-models")
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "reports" / "check-models.json")
     given = parser.parse_args()
+    # Feast set filters of its own when it was imported above, and torch-geometric warns as it loads.
     warnings.simplefilter("ignore")
+    from pipelines.prequential.material import Source, recent
+    from pipelines.prequential.settings import PrequentialSettings, quick
+    from tests.checks.model_bounds import bound_rows, context_rows
+
     started = time.monotonic()
     settings = quick() if given.quick else PrequentialSettings(weeks=given.weeks)
     with bars.shown():
@@ -65,12 +72,16 @@ def main() -> int:
 
 def evaluate(sources: Sequence[Source], settings: PrequentialSettings, work: Path, bar: Bar) -> Evaluation:
     """Under the policy of the manifests."""
+    from pipelines.prequential.run import evaluate_over_time
+
     policy = ThresholdSettings.read(MANIFESTS / "policy" / "threshold_settings.yaml")
     return evaluate_over_time(sources, settings, policy, work, bar)
 
 
 def source(seed: int, scratch: Path, bar: Bar) -> Source:
     """A world's dataset with its truth; made once."""
+    from pipelines.prequential.material import Source
+
     folder = scratch / f"{WORLD}-{seed}"
     ready = folder / "READY"
     if not ready.exists():

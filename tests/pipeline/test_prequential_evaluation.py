@@ -49,7 +49,7 @@ def policy() -> ThresholdSettings:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     workspace = Workspace(tmp_path_factory.mktemp("prequential") / "home")
-    simulate(WorldSettings(days=26, events_per_day=250, riders=300, drivers=40, fraud_share=0.06), workspace.world)
+    simulate(WorldSettings(days=28, events_per_day=300, riders=300, drivers=40, fraud_share=0.06), workspace.world)
     ingest_files(workspace.world / "events", workspace.event_log, workspace.pseudonymiser())
     cutoff = log_days(workspace.event_log)[-1] + timedelta(days=1)
     dataset = snapshot(workspace.event_log, workspace.label_log, workspace.datasets, cutoff)

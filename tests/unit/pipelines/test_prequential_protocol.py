@@ -60,7 +60,7 @@ def test_the_last_refit_may_be_judged_on_fewer_weeks() -> None:
 
 
 def test_a_dataset_that_is_too_short_is_refused_with_what_is_needed() -> None:
-    with pytest.raises(StepError, match="leave 7 days to learn from; at least 24"):
+    with pytest.raises(StepError, match="leave 7 days to learn from; at least 18"):
         protocol.plan(FIRST, date(2026, 7, 20), PrequentialSettings())
 
 
