@@ -14,6 +14,16 @@ _SPECIAL: dict[str, Description] = {
     "hour_sin": Description("Sine of hour_of_day as an angle, 24 hours to the circle", "-1 to 1", _NEVER),
     "hour_cos": Description("Cosine of hour_of_day as an angle, 24 hours to the circle", "-1 to 1", _NEVER),
     "has_payment_instrument": REQUEST_DESCRIPTIONS["has_payment_instrument"],
+    "is_own": Description("Whether the counterpart is one of the event's own entities", _FLAG, _NEVER),
+    **{
+        f"log_times_with_{kind}": Description(
+            f"Logarithm of 1 + how often the counterpart is among the last interactions of the event's "
+            f"{kind.replace('_', ' ')}",
+            "log(interactions)",
+            "0, without such an entity",
+        )
+        for kind in ENTITY_KINDS
+    },
     "log_age_hours": Description("Logarithm of 1 + hours from the interaction to the event", "log(h)", _NEVER),
 }
 

@@ -3,9 +3,15 @@
 Every event is an interaction of each of its entities with a counterpart: a rider's is the driver (the device while no
 driver is assigned), everybody else's is the rider. An entity's neighbours are its K most recent interactions in
 arrival order.
+
+How often a counterpart stands in the histories of the event's other entities (`co_occurrence`) tells who belongs
+together: the neighbour co-occurrence of DyGFormer (Yu et al. 2023), which needs no embedding and no weight per id.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +19,7 @@ from numpy.typing import NDArray
 from feature_repo.errors import CorruptValue
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import EVENT_TYPES, SCORED_EVENT_TYPES
+from feature_repo.feature_names import STORE_FEATURES
 from feature_repo.pseudonyms import ENTITY_KINDS, parse_pseudonym
 from feature_repo.request_features import CityNorms, request_features
 
@@ -35,8 +42,34 @@ EVENT_FEATURES: tuple[str, ...] = (
     "hour_cos",
     *(f"has_{kind}" for kind in ENTITY_KINDS),
 )
+# What else the head reads: the tabular model's features of the store and against the city's norms, as logarithms.
+CONTEXT_FEATURES: tuple[str, ...] = ("fare_per_km_vs_city", "speed_vs_city", "gps_accuracy_vs_city", *STORE_FEATURES)
+HEAD_FEATURES: tuple[str, ...] = (*EVENT_FEATURES, *(f"log_{name}" for name in CONTEXT_FEATURES))
 _CODES = {t: i for i, t in enumerate(EVENT_TYPES)}
-EDGE_FEATURES: tuple[str, ...] = ("log_age_hours", "log_amount", *(f"was_{t}" for t in EVENT_TYPES))
+EDGE_FEATURES: tuple[str, ...] = (
+    "log_age_hours",
+    "log_amount",
+    *(f"was_{t}" for t in EVENT_TYPES),
+    *(f"log_times_with_{kind}" for kind in ENTITY_KINDS),
+    "is_own",
+)
+
+
+def head_features(batch: EventBatch, values: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Returns `HEAD_FEATURES`, shape [n, len(HEAD_FEATURES)].
+
+    Args:
+        batch: n events.
+        values: `CONTEXT_FEATURES` by name, each of shape [n]; NaN where unknown.
+    """
+    context = np.column_stack([np.asarray(values[name], np.float64) for name in CONTEXT_FEATURES])
+    return np.concatenate([event_features(batch), context_features(context)], axis=1)
+
+
+def context_features(context: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The logarithms of 1 + `CONTEXT_FEATURES`, same shape; unknown values are 0. None of them is negative."""
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.log1p(np.maximum(context, 0.0)).astype(np.float32))
 
 
 def event_features(batch: EventBatch) -> NDArray[np.float32]:
@@ -55,15 +88,47 @@ def event_features(batch: EventBatch) -> NDArray[np.float32]:
     return np.nan_to_num(np.column_stack(columns).astype(np.float32))
 
 
-def edge_features(interactions: NDArray[np.void], as_of_us: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns `EDGE_FEATURES`, shape [m, len(EDGE_FEATURES)], of m interactions seen at m instants."""
+def edge_features(
+    interactions: NDArray[np.void], as_of_us: NDArray[np.int64], together: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Returns `EDGE_FEATURES`, shape [m, len(EDGE_FEATURES)].
+
+    Args:
+        interactions: INTERACTION [m].
+        as_of_us: the instants at which they are seen, [m].
+        together: their rows of `co_occurrence`, [m, 5].
+    """
     age_hours = np.maximum(as_of_us - interactions["ts"], 0) / 3.6e9
     columns = [
         np.log1p(age_hours),
         np.log1p(interactions["amount"]),
         *(interactions["event_type"] == i for i in range(len(EVENT_TYPES))),
     ]
-    return np.column_stack(columns).astype(np.float32)
+    return np.column_stack([*columns, together]).astype(np.float32)
+
+
+def co_occurrence(
+    counterparts: NDArray[Any], exists: NDArray[np.bool_], own: NDArray[Any], has: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """How often each interaction's counterpart stands in each of the event's histories, and whether it is in the event.
+
+    Args:
+        counterparts: a number for each counterpart, equal for the same entity only, [n, 4, K].
+        exists: which of them there are, [n, 4, K].
+        own: numbers of the event's own entities, [n, 4].
+        has: which of them there are, [n, 4].
+
+    Returns:
+        [n, 4, K, 5]: the logarithm of 1 + times by history (rider, driver, device, payment instrument), and 0 or 1;
+        zeros where there is no interaction.
+    """
+    n, kinds, k = counterparts.shape
+    flat, there = counterparts.reshape(n, kinds * k), exists.reshape(n, kinds * k)
+    same = (flat[:, :, None] == flat[:, None, :]) & there[:, :, None] & there[:, None, :]
+    times = same.reshape(n, kinds * k, kinds, k).sum(-1, dtype=np.float32)
+    is_own = ((flat[:, :, None] == own[:, None, :]) & has[:, None, :] & there[:, :, None]).any(-1)
+    result = np.concatenate([np.log1p(times), is_own[..., None]], -1, dtype=np.float32)
+    return result.reshape(n, kinds, k, kinds + 1)
 
 
 def event_interactions(batch: EventBatch) -> tuple[NDArray[np.void], NDArray[np.bool_]]:

@@ -15,12 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.event_batch import EventBatch
-from feature_repo.graph_features import K_NEIGHBOURS, edge_features, event_features
-from feature_repo.pseudonyms import ENTITY_KINDS, parse_pseudonym
+from feature_repo.graph_features import K_NEIGHBOURS, co_occurrence, edge_features, head_features, parsed_ids
+from feature_repo.pseudonyms import ENTITY_KINDS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Embeddings = tuple[Floats, Floats]
+
+
+def entity_keys(ids: NDArray[np.uint64], key_ids: NDArray[np.uint8], kinds: NDArray[Any]) -> NDArray[np.uint64]:
+    """64 bits for each entity: its hash, moved by kind and key id; as uniform as the hash. Shapes broadcast."""
+    salt = (kinds.astype(np.uint64) << np.uint64(8)) + key_ids
+    keys: NDArray[np.uint64] = ids ^ (salt * np.uint64(0x9E3779B97F4A7C15))
+    return keys
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Subgraph:
         endpoint_event: row of the event of each endpoint, int64 [E].
         edge_index: neighbour row and endpoint row of each interaction, int64 [2, M].
         edge_features: float32 [M, fe].
-        event_features: float32 [n, fev].
+        event_features: float32 [n, fev], `HEAD_FEATURES`.
     """
 
     kinds: NDArray[np.uint8]
@@ -46,28 +53,39 @@ class Subgraph:
     event_features: Floats
 
     @classmethod
-    def build(cls, batch: EventBatch, interactions: NDArray[np.void], counts: Ints) -> Subgraph:
+    def build(
+        cls, batch: EventBatch, features: Mapping[str, NDArray[Any]], interactions: NDArray[np.void], counts: Ints
+    ) -> Subgraph:
         """Lays out the subgraph of n events.
 
         Args:
             batch: the events, with pseudonyms.
+            features: `CONTEXT_FEATURES` by name, [n] each.
             interactions: INTERACTION array [n, 4, K], most recent first.
             counts: how many of the K exist, [n, 4].
         """
         exists = np.column_stack([batch.present[f"{kind}_id"] for kind in ENTITY_KINDS])
         event, kind = np.nonzero(exists)
-        parsed = [parse_pseudonym(batch[f"{ENTITY_KINDS[k]}_id"][e]) for e, k in zip(event, kind, strict=True)]
-        target, back = np.nonzero(np.arange(K_NEIGHBOURS) < counts[event, kind][:, None])
-        neighbours = interactions[event[target], kind[target], back]
-        as_of = batch["event_timestamp"][event[target]]
+        seen = np.arange(K_NEIGHBOURS) < (counts * exists)[:, :, None]
+        parsed = parsed_ids(batch)
+        own = entity_keys(parsed["id"], parsed["key_id"], np.arange(len(ENTITY_KINDS)))
+        met = entity_keys(interactions["id"], interactions["key_id"], interactions["kind"])
+        # In the order of the endpoints, and of each one's interactions.
+        of_event, of_kind, _ = np.nonzero(seen)
+        endpoint = np.zeros(exists.shape, np.int64)
+        endpoint[event, kind] = np.arange(len(event))
+        target = endpoint[of_event, of_kind]
+        neighbours = interactions[seen]
         return cls(
             kinds=np.concatenate([kind.astype(np.uint8), neighbours["kind"]]),
-            ids=np.concatenate([np.array([h for _, h in parsed], np.uint64), neighbours["id"]]),
-            key_ids=np.concatenate([np.array([k for k, _ in parsed], np.uint8), neighbours["key_id"]]),
+            ids=np.concatenate([parsed["id"][exists], neighbours["id"]]),
+            key_ids=np.concatenate([parsed["key_id"][exists], neighbours["key_id"]]),
             endpoint_event=event.astype(np.int64),
             edge_index=np.stack([np.arange(len(target)), target]).astype(np.int64),
-            edge_features=edge_features(neighbours, as_of),
-            event_features=event_features(batch),
+            edge_features=edge_features(
+                neighbours, batch["event_timestamp"][of_event], co_occurrence(met, seen, own, exists)[seen]
+            ),
+            event_features=head_features(batch, features),
         )
 
     def tensors(self, embeddings: Mapping[str, Embeddings]) -> dict[str, NDArray[Any]]:

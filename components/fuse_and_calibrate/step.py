@@ -151,7 +151,8 @@ def score_gnn(folder: Path, dataset: Dataset, frame: pd.DataFrame) -> Candidate:
     Raises:
         BundleError: the bundle cannot be used.
     """
-    from components.train_gnn.replay import score_events  # noqa: PLC0415 - torch, only with a champion
+    from components.train_gnn.entity_graph import EntityLog  # noqa: PLC0415
+    from components.train_gnn.replay import score_log  # noqa: PLC0415 - torch, only with a champion
     from inference_services.gnn_predictor.network import load_network  # noqa: PLC0415
 
     bundle = verify(folder, GNN)
@@ -160,7 +161,8 @@ def score_gnn(folder: Path, dataset: Dataset, frame: pd.DataFrame) -> Candidate:
     arrived = pd.Series(events.column("ingested_at").to_pandas().array, index=events.column("event_id").to_pylist())
     needed = arrived.reindex(frame.loc[_is_used(frame), "event_id"])
     days = np.unique(needed.dt.floor("D").astype("datetime64[us, UTC]").astype(np.int64) // 86_400_000_000)
-    raw = score_events(load_network(folder), events, days.tolist())
+    log = EntityLog.read(events, dataset.label_table(), frame)
+    raw = score_log(load_network(folder), log, days.tolist())
     return Candidate(bundle.sha12, pd.Series(calibration.log_odds(raw.to_numpy()), index=raw.index))
 
 

@@ -2,8 +2,10 @@
 
 from kfp import dsl
 
+from components.image import PIPELINES_IMAGE
 
-@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=PIPELINES_IMAGE, install_kfp_package=False)
 def train_gnn(
     dataset_path: str,
     training_set: dsl.Input[dsl.Dataset],
@@ -15,7 +17,7 @@ def train_gnn(
 
     Args:
         dataset_path: folder of the dataset's snapshot.
-        training_set: parquet with event_id, split (train, valid, calibrate, test, none) and y (0, 1, NaN).
+        training_set: parquet of `build_training_set`.
         model: the fraud-gnn bundle.
         scores: parquet with event_id, gnn_raw and gnn_log_odds of every scored event of the dataset.
         settings: fields of `GnnSettings` that differ from its defaults.
@@ -28,8 +30,8 @@ def train_gnn(
     from components.train_gnn.step import train_and_write
     from feature_repo.datasets import Dataset
 
-    labels = pd.read_parquet(training_set.path, columns=["event_id", "split", "y"])
+    frame = pd.read_parquet(training_set.path)
     choices = GnnSettings.model_validate(settings)
-    bundle, scored = train_and_write(Dataset.open(Path(dataset_path)), labels, choices, Path(model.path))
+    bundle, scored = train_and_write(Dataset.open(Path(dataset_path)), frame, choices, Path(model.path))
     scored.to_parquet(scores.path, index=False)
     model.metadata.update({"sha12": bundle.sha12, **bundle.metadata})

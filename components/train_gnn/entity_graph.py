@@ -10,10 +10,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.train_gnn.label_history import LABEL_FEATURES, LabelHistory
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import EVENT_TYPES
 from feature_repo.graph_features import (
+    CONTEXT_FEATURES,
     ID_FIELDS,
+    context_features,
     event_codes,
     event_features,
     event_interactions,
@@ -21,6 +24,7 @@ from feature_repo.graph_features import (
     seen_interactions,
 )
 from feature_repo.pseudonyms import ENTITY_KINDS, KIND_LETTERS
+from inference_services.gnn_predictor.entity_layers import EntityGraph, entity_graph
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -36,6 +40,7 @@ NODE_FEATURES: tuple[str, ...] = (
     "log_days_since_last",
     "log_days_since_first",
     "events_per_pair",
+    *LABEL_FEATURES,
 )
 
 
@@ -45,12 +50,20 @@ class Snapshot(NamedTuple):
     Attributes:
         nodes: int64 [m], numbers of the entities in the log.
         x: float32 [m, len(NODE_FEATURES)].
-        edge_index: int64 [2, edges], rows of `nodes`: every pair that shared an event, once in each direction.
+        edge_index: int64 [2, e], rows of `nodes`: every pair that shared an event, once in each direction.
+        relation: int64 [e], position in `RELATIONS`, ascending; within one by target and source.
+        edge_features: float32 [e, len(PAIR_FEATURES)].
     """
 
     nodes: Ints
     x: Floats
     edge_index: Ints
+    relation: Ints
+    edge_features: Floats
+
+    def graph(self) -> EntityGraph:
+        """As stage 1 of the network reads it."""
+        return entity_graph(self.x, self.edge_index, self.relation, self.edge_features)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,8 @@ class EntityLog:
         event_us: int64 [n], event time in microseconds.
         arrival_us: int64 [n], ascending.
         event_type: int64 [n], position in `EVENT_TYPES`.
-        features: float32 [n, len(EVENT_FEATURES)].
+        amount: float64 [n], toman, 0 without one.
+        features: float32 [n, len(HEAD_FEATURES)]; what the store knew is 0 for events that are not scored.
         entities: int64 [n, 4], the event's entity of each kind, -1 where it has none.
         history: INTERACTION [n, 4, K], what each event saw, most recent first.
         history_counts: int64 [n, 4].
@@ -71,12 +85,14 @@ class EntityLog:
         pseudonym: object [m].
         pair: int64 [n, 3], number of the (rider, other) pair by other kind, -1 where there is no other.
         pairs: int64 [pairs, 2], the two entities of each pair.
+        labels: what became known of the events, and when.
     """
 
     event_id: NDArray[Any]
     event_us: Ints
     arrival_us: Ints
     event_type: Ints
+    amount: NDArray[np.float64]
     features: Floats
     entities: Ints
     history: NDArray[np.void]
@@ -86,10 +102,17 @@ class EntityLog:
     pseudonym: NDArray[Any]
     pair: Ints
     pairs: Ints
+    labels: LabelHistory
 
     @classmethod
-    def read(cls, events: pa.Table) -> EntityLog:
-        """Numbers the entities of an event log's table (stream order, with `ingested_at`)."""
+    def read(cls, events: pa.Table, labels: pa.Table | None = None, frame: pd.DataFrame | None = None) -> EntityLog:
+        """Numbers the entities of an event log.
+
+        Args:
+            events: event log in stream order, with `ingested_at`.
+            labels: the label log (event_id, is_fraud, source, observed_at); each is used from `observed_at` on.
+            frame: event_id and `CONTEXT_FEATURES` of the scored events; not needed to embed entities.
+        """
         batch = EventBatch.from_arrow(events)
         entities, names = _number(batch)
         added, _ = event_interactions(batch)
@@ -102,7 +125,8 @@ class EntityLog:
             event_us=batch["event_timestamp"],
             arrival_us=arrival,
             event_type=event_codes(batch).astype(np.int64),
-            features=event_features(batch),
+            amount=np.nan_to_num(batch["amount"].astype(np.float64)),
+            features=np.concatenate([event_features(batch), _context(batch["event_id"], frame)], axis=1),
             entities=entities,
             history=seen_interactions(added, rows),
             history_counts=counts,
@@ -111,6 +135,7 @@ class EntityLog:
             pseudonym=names,
             pair=pair,
             pairs=pairs,
+            labels=LabelHistory.read(labels, batch["event_id"]),
         )
 
     @property
@@ -120,7 +145,8 @@ class EntityLog:
 
     def snapshot(self, as_of_us: int, window_days: int) -> Snapshot:
         """The graph of the events that arrived before `as_of_us` and happened in the window before it."""
-        rows = np.arange(np.searchsorted(self.arrival_us, as_of_us))
+        arrived = int(np.searchsorted(self.arrival_us, as_of_us))
+        rows = np.arange(arrived)
         rows = rows[self.event_us[rows] >= as_of_us - window_days * DAY_US]
         m = len(self.kind)
         entities = self.entities[rows]
@@ -143,6 +169,7 @@ class EntityLog:
         np.minimum.at(first, entity, times)
         nodes = np.flatnonzero(total)
         days = (as_of_us - np.column_stack([last, first])[nodes]).clip(0) / DAY_US
+        since = as_of_us - window_days * DAY_US
         x = np.column_stack(
             [
                 np.eye(_KINDS)[self.kind[nodes]],
@@ -151,14 +178,61 @@ class EntityLog:
                 np.log1p(by_type[nodes]),
                 np.log1p(days),
                 np.log(total[nodes] / np.maximum(distinct[nodes].sum(1), 1)),
+                self.labels.features(
+                    as_of_us, since, arrived=arrived, entities=self.entities, event_us=self.event_us, m=m
+                )[nodes],
             ]
         ).astype(np.float32)
         position = np.full(m, -1)
         position[nodes] = np.arange(len(nodes))
-        # Sorted by target, so that the sums of stage 1 run over contiguous memory, always in the same order.
-        edges = position[both]
-        edges = edges[np.lexsort((edges[:, 0], edges[:, 1]))]
-        return Snapshot(nodes, x, np.ascontiguousarray(edges.T))
+        met = np.flatnonzero(count)
+        return Snapshot(
+            nodes, x, *_edges(position[ends], self.kind[ends[:, 1]], self._pair_features(rows, met, as_of_us))
+        )
+
+    def _pair_features(self, rows: Ints, met: Ints, as_of_us: int) -> Floats:
+        """`PAIR_FEATURES` of the pairs `met`, from the events at `rows`, [len(met), 4]."""
+        pair = self.pair[rows]
+        exists = pair >= 0
+        which, _ = np.nonzero(exists)
+        number, times = pair[exists], self.event_us[rows][which]
+        size = len(self.pairs)
+        count = np.bincount(number, minlength=size)
+        amount = np.bincount(number, self.amount[rows][which], minlength=size)
+        last, first = np.zeros(size, np.int64), np.full(size, as_of_us)
+        np.maximum.at(last, number, times)
+        np.minimum.at(first, number, times)
+        days = (as_of_us - np.column_stack([last, first])[met]).clip(0) / DAY_US
+        columns = [np.log1p(count[met]), np.log1p(days), np.log1p(amount[met] / count[met])]
+        return np.column_stack(columns).astype(np.float32)
+
+
+def _edges(ends: Ints, other: Ints, features: Floats) -> tuple[Ints, Ints, Floats]:
+    """Both directions of p pairs, sorted by relation, target and source.
+
+    Args:
+        ends: rows of the rider and the other, [p, 2].
+        other: kind of the other, 1 to 3, [p].
+        features: [p, f].
+
+    Returns:
+        edge_index [2, 2p] (source, target), relation [2p] and features [2p, f].
+    """
+    edges = np.concatenate([ends, ends[:, ::-1]]).T
+    relation = np.concatenate([2 * (other - 1), 2 * (other - 1) + 1])
+    order = np.lexsort((edges[0], edges[1], relation))
+    return np.ascontiguousarray(edges[:, order]), relation[order], np.concatenate([features, features])[order]
+
+
+def _context(event_id: NDArray[Any], frame: pd.DataFrame | None) -> Floats:
+    """The logarithms of `CONTEXT_FEATURES` of the log's events, zeros where the frame has none, [n, f]."""
+    result = np.zeros((len(event_id), len(CONTEXT_FEATURES)), np.float32)
+    if frame is not None:
+        row = pd.Index(event_id).get_indexer(pd.Index(frame["event_id"]))
+        for column, name in enumerate(CONTEXT_FEATURES):
+            values = frame[name].to_numpy(np.float64)[row >= 0]
+            result[row[row >= 0], column] = context_features(values)
+    return result
 
 
 def _number(batch: EventBatch) -> tuple[Ints, NDArray[Any]]:

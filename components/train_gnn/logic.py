@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.metrics import average_precision_score
 
 from components.errors import TooFewLabels
-from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog, Ints, Snapshot
-from components.train_gnn.replay import encode, event_graph, one_thread, score_rows, scored_rows
+from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog, Ints
+from components.train_gnn.replay import Layout, one_thread, scored_rows
 from feature_repo.settings import EMBEDDING_DIM
+from inference_services.gnn_predictor.entity_layers import EntityGraph
 from inference_services.gnn_predictor.network import FraudGnn, GnnConfig
 
 Progress = Callable[[int, int], None]
@@ -28,12 +29,13 @@ class GnnSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(7, ge=0, description="Seeds the weights, the order of days and the sample of negatives.")
-    epochs: int = Field(12, ge=1, description="Most passes over the training days.")
-    patience: int = Field(4, ge=1, description="Stop after so many passes without a better validation score.")
+    epochs: int = Field(14, ge=1, description="Most passes over the training days.")
+    patience: int = Field(5, ge=1, description="Stop after so many passes without a better validation score.")
     learning_rate: float = Field(4e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     negatives_share: float = Field(0.1, gt=0, le=1, description="Share of each day's negatives sampled in a pass.")
     hidden: int = Field(64, ge=4, le=512, description="Width of the hidden layers.")
+    most_days: int = Field(60, ge=1, description="Most training days: the last.")
     window_days: int = Field(30, ge=1, le=90, description="Days of events in the graph of stage 1.")
 
 
@@ -58,7 +60,10 @@ class TrainedGnn:
 
 @dataclass(frozen=True)
 class _Day:
-    snapshot: Snapshot
+    """The events of a day, and the graph of the day before that they see."""
+
+    nodes: Ints
+    graph: EntityGraph
     positives: Ints
     negatives: Ints
 
@@ -69,6 +74,9 @@ class _Day:
     @property
     def y(self) -> NDArray[np.float32]:
         return np.repeat(np.array([1, 0], np.float32), [len(self.positives), len(self.negatives)])
+
+    def layout(self, log: EntityLog) -> Layout:
+        return Layout.of(log, self.rows, self.nodes)
 
 
 @one_thread()
@@ -107,15 +115,17 @@ def _days(log: EntityLog, labels: pd.DataFrame, split: str, settings: GnnSetting
     y = pd.Series(log.event_id).map(labels.set_index("event_id")["y"]).to_numpy(float, na_value=np.nan)
     if not (y == 1).any() or not (y == 0).any():
         raise TooFewLabels(f"split {split!r} needs fraud and honest events: wait for labels or widen the dataset")
-    found = scored_rows(log, np.unique(log.arrival_day[~np.isnan(y)]).tolist())
-    return [
-        _Day(log.snapshot(day * DAY_US, settings.window_days), rows[y[rows] == 1], rows[y[rows] == 0])
-        for day, rows in found.items()
-    ]
+    days = np.unique(log.arrival_day[~np.isnan(y)])[-settings.most_days :]
+    result = []
+    for day, rows in scored_rows(log, days.tolist()).items():
+        snapshot = log.snapshot(day * DAY_US, settings.window_days)
+        result.append(_Day(snapshot.nodes, snapshot.graph(), rows[y[rows] == 1], rows[y[rows] == 0]))
+    return result
 
 
 def _fit_scales(network: FraudGnn, log: EntityLog, days: list[_Day]) -> None:
-    network.node_scale.fit(torch.from_numpy(np.concatenate([d.snapshot.x for d in days])))
+    network.node_scale.fit(torch.cat([d.graph.x for d in days]))
+    network.edge_scale.fit(torch.cat([d.graph.edge_means for d in days]))
     network.event_scale.fit(torch.from_numpy(log.features[np.concatenate([d.rows for d in days])]))
 
 
@@ -134,12 +144,13 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=steps)
     scores: list[float] = []
     best = copy.deepcopy(network.state_dict())
+    later = [(day, day.layout(log)) for day in days["valid"]]
     for epoch in range(settings.epochs):
         network.train()
         for day in rng.permutation(len(days["train"])):
             _step(network, log, _sample(days["train"][day], settings.negatives_share, rng), optimiser)
             schedule.step()
-        scores.append(_average_precision(network, log, days["valid"]))
+        scores.append(_average_precision(network, later))
         if scores[-1] == max(scores):
             best = copy.deepcopy(network.state_dict())
         if progress:
@@ -157,7 +168,7 @@ def _sample(day: _Day, share: float, rng: np.random.Generator) -> _Day:
 def _step(network: FraudGnn, log: EntityLog, day: _Day, optimiser: torch.optim.Optimizer) -> None:
     if len(day.rows) == 0:
         return
-    scores = network(event_graph(log, day.rows, day.snapshot, encode(network, day.snapshot)))
+    scores = network(day.layout(log).embedded(network.encode(day.graph)))
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
         scores - network.config.logit_offset, torch.from_numpy(day.y)
     )
@@ -167,6 +178,8 @@ def _step(network: FraudGnn, log: EntityLog, day: _Day, optimiser: torch.optim.O
     optimiser.step()
 
 
-def _average_precision(network: FraudGnn, log: EntityLog, days: list[_Day]) -> float:
-    scores = np.concatenate([score_rows(network, log, d.rows, d.snapshot) for d in days])
-    return float(average_precision_score(np.concatenate([d.y for d in days]), scores))
+@torch.no_grad()
+def _average_precision(network: FraudGnn, days: list[tuple[_Day, Layout]]) -> float:
+    network.eval()
+    scores = [network(layout.embedded(network.encode(day.graph))).double().numpy() for day, layout in days]
+    return float(average_precision_score(np.concatenate([day.y for day, _ in days]), np.concatenate(scores)))

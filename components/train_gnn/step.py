@@ -15,13 +15,14 @@ from inference_services.bundle import Bundle
 
 
 def train_and_write(
-    dataset: Dataset, labels: pd.DataFrame, settings: GnnSettings, folder: Path, progress: Progress | None = None
+    dataset: Dataset, frame: pd.DataFrame, settings: GnnSettings, folder: Path, progress: Progress | None = None
 ) -> tuple[Bundle, pd.DataFrame]:
     """Trains on a dataset, scores all of it, and writes the calibrated bundle into `folder`.
 
     Args:
         dataset: the events.
-        labels: event_id, split (train, valid, calibrate, test, none) and y (0, 1, NaN where not to be used).
+        frame: the training set: event_id, split (train, valid, calibrate, test, none), y (0, 1, NaN where not to be
+            used) and `CONTEXT_FEATURES`.
         settings: choices of the training.
         folder: where the bundle goes.
         progress: called with (passes done, passes at most).
@@ -32,7 +33,8 @@ def train_and_write(
     Raises:
         TooFewLabels: the splits train, valid and calibrate do not each have fraud and honest events.
     """
-    log = EntityLog.read(dataset.event_table())
+    log = EntityLog.read(dataset.event_table(), dataset.label_table(), frame)
+    labels = frame[["event_id", "split", "y"]]
     trained = train(log, labels[labels["y"].notna()], settings, progress)
     raw = score_log(trained.network, log)
     calibration = fit_calibration(raw, labels)

@@ -2,10 +2,13 @@
 
 from kfp import dsl
 
+from components.image import PIPELINES_IMAGE
 
-@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=PIPELINES_IMAGE, install_kfp_package=False)
 def write_embeddings(
     events_path: str,
+    labels_path: str,
     as_of: str,
     bundles: list,  # type: ignore[type-arg]  # KFP knows no parametrised list
     features: dsl.Output[dsl.Dataset],
@@ -14,6 +17,7 @@ def write_embeddings(
 
     Args:
         events_path: event log, a folder of day=*/*.parquet; a dataset's `events` folder will do.
+        labels_path: label log, laid out alike; it may be empty or missing.
         as_of: ISO 8601 instant with its offset, for example 2026-02-17T00:00:00+00:00.
         bundles: folders of fraud-gnn bundles, one for each version that serves or is about to.
         features: folder of `embeddings/<version>/<kind>.parquet`, laid out as Feast's offline files are.
@@ -26,5 +30,6 @@ def write_embeddings(
     for bundle in bundles:
         from components.write_embeddings.logic import write_embeddings as write  # loads torch
 
-        written = write(Path(bundle), Path(events_path), datetime.fromisoformat(as_of), out)
+        at = datetime.fromisoformat(as_of)
+        written = write(Path(bundle), Path(events_path), Path(labels_path), at, out)
         features.metadata[Path(bundle).name] = written

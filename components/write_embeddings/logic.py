@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from components.train_gnn.entity_graph import DAY_US
 from components.train_gnn.replay import embed_snapshot
 from feature_repo.event_log import MICROSECONDS, read_log
+from feature_repo.labels import read_labels
 from inference_services.bundle import verify
 from inference_services.gnn_predictor.network import load_network
 from inference_services.model_names import GNN
@@ -25,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _FORGET_DAYS = 7
 
 
-def write_embeddings(bundle_folder: Path, events: Path, as_of: datetime, offline: Path) -> dict[str, int]:
+def write_embeddings(bundle_folder: Path, events: Path, labels: Path, as_of: datetime, offline: Path) -> dict[str, int]:
     """Writes `<offline>/embeddings/<sha12>/<kind>.parquet`, each file complete or absent.
 
     Columns: `<kind>_id` (pseudonym), `embedding` (list of float32), `event_timestamp` (the instant `as_of`, from
@@ -35,6 +36,7 @@ def write_embeddings(bundle_folder: Path, events: Path, as_of: datetime, offline
     Args:
         bundle_folder: a fraud-gnn bundle.
         events: event log, a folder of day=*/*.parquet.
+        labels: label log, a folder of day=*/*.parquet; a missing or empty one means that nothing is known.
         as_of: aware instant; by custom the first of a UTC day, as in training.
         offline: root of Feast's offline files.
 
@@ -50,7 +52,8 @@ def write_embeddings(bundle_folder: Path, events: Path, as_of: datetime, offline
     # Partitions are arrival days: later ones cannot matter.
     log = read_log(events, before=as_of.astimezone(UTC).date() + timedelta(days=1))
     network = load_network(bundle_folder)
-    embeddings = embed_snapshot(network, log, as_of_us)
+    known = read_labels(labels, before=as_of.astimezone(UTC).date() + timedelta(days=1))
+    embeddings = embed_snapshot(network, log, known, as_of_us)
     recent = _acted_since(log, as_of_us, as_of_us - (network.config.window_days + _FORGET_DAYS) * DAY_US)
     folder = offline / "embeddings" / bundle.sha12
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The two-stage graph network, shared by the step that trains it and the predictor that serves it.
 
-Stage 1 (`FraudGnn.encode`) runs once a day on the graph of who met whom and gives each entity an embedding. Stage 2
+Stage 1 (`FraudGnn.encode`) runs once a day on the graph of who met whom and what is known of their frauds, and gives
+each entity an embedding. Stage 2
 (`FraudGnn.forward`) runs at request time on the event, its up to four entities ("endpoints") and their most recent
 interactions. No weight belongs to an id, so an entity that appeared after training is embedded like any other, and
 one that appeared after the snapshot has the embedding zero and `known` 0.
@@ -16,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing, SAGEConv
+from torch_geometric.nn import MessagePassing
 
-from feature_repo.graph_features import EDGE_FEATURES, EVENT_FEATURES, K_NEIGHBOURS
+from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.errors import BundleError
+from inference_services.gnn_predictor.entity_layers import EDGE_MEANS, EntityGraph, RelationalLayer
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -45,7 +47,7 @@ class GnnConfig(BaseModel):
 
     node_features: tuple[str, ...]
     edge_features: tuple[str, ...] = EDGE_FEATURES
-    event_features: tuple[str, ...] = EVENT_FEATURES
+    event_features: tuple[str, ...] = HEAD_FEATURES
     embedding_dim: int = EMBEDDING_DIM
     hidden: int = 32
     window_days: int = 30
@@ -65,7 +67,7 @@ class EventGraph(NamedTuple):
         neighbour_known: float32 [M].
         edge_index: int64 [2, M]: neighbour row, endpoint row.
         edge_features: float32 [M, fe], `EDGE_FEATURES`.
-        event_features: float32 [n, fev], `EVENT_FEATURES`.
+        event_features: float32 [n, fev], `HEAD_FEATURES`.
     """
 
     endpoint_kind: Tensor
@@ -140,11 +142,10 @@ class FraudGnn(nn.Module):
         self.config = config
         hidden, d = config.hidden, config.embedding_dim
         self.node_scale = Standardise(len(config.node_features))
-        self.first = SAGEConv(len(config.node_features), hidden)
-        self.second = SAGEConv(hidden, d)
-        entity = d + 1 + _KINDS
-        # Beside its own features an interaction carries whether its counterpart looks like one of this event's.
-        self.recent = RecentNeighbours(entity, len(config.edge_features) + 2, hidden)
+        self.edge_scale = Standardise(EDGE_MEANS)
+        self.first = RelationalLayer(len(config.node_features), hidden)
+        self.second = RelationalLayer(hidden, d)
+        self.recent = RecentNeighbours(d + 1 + _KINDS, len(config.edge_features), hidden)
         self.event_scale = Standardise(len(config.event_features))
         self.head = nn.Sequential(
             nn.Linear(_KINDS * hidden + len(config.event_features), 2 * hidden),
@@ -155,19 +156,12 @@ class FraudGnn(nn.Module):
             nn.Linear(hidden, 1),
         )
 
-    def encode(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """Stage 1: embeds the entities of a snapshot.
-
-        Args:
-            x: float32 [m, len(node_features)].
-            edge_index: int64 [2, edges] or its transposed sparse CSR [m, m], every pair in both directions.
-
-        Returns:
-            float32 [m, d].
-        """
-        hidden = torch.relu(self.first(self.node_scale(x), edge_index))
+    def encode(self, graph: EntityGraph) -> Tensor:
+        """Stage 1: embeds the m entities of a snapshot, float32 [m, d]."""
+        edge_means = self.edge_scale(graph.edge_means)
+        hidden = torch.relu(self.first(self.node_scale(graph.x), edge_means, graph))
         # Bounded, so that stored embeddings stay in float32's comfortable range whatever the graph.
-        return torch.tanh(self.second(hidden, edge_index))
+        return torch.tanh(self.second(hidden, edge_means, graph))
 
     def forward(self, graph: EventGraph) -> Tensor:
         """Stage 2: the raw score (logit) of each event, shape [n]; no event's score depends on the others'."""
@@ -175,22 +169,11 @@ class FraudGnn(nn.Module):
         endpoints = _entity(graph.endpoint_embedding, graph.endpoint_known, graph.endpoint_kind)
         neighbours = _entity(graph.neighbour_embedding, graph.neighbour_known, graph.neighbour_kind)
         slot = graph.endpoint_event * _KINDS + graph.endpoint_kind
-        attributes = torch.cat([graph.edge_features, self._same(graph, endpoints, neighbours, slot)], -1)
-        states = self.recent(neighbours, endpoints, graph.edge_index, attributes)
+        states = self.recent(neighbours, endpoints, graph.edge_index, graph.edge_features)
         slots = states.new_zeros(n * _KINDS, states.shape[1]).index_copy(0, slot, states)
         inputs = torch.cat([slots.view(n, -1), self.event_scale(graph.event_features)], -1)
         logits: Tensor = self.head(inputs).squeeze(-1) + self.config.logit_offset
         return logits
-
-    def _same(self, graph: EventGraph, endpoints: Tensor, neighbours: Tensor, slot: Tensor) -> Tensor:
-        """Whether a counterpart's embedding equals that of the event's own endpoint of its kind: same, both new."""
-        n = len(graph.event_features)
-        table = endpoints.new_full((n * _KINDS, endpoints.shape[1]), torch.inf).index_copy(0, slot, endpoints.detach())
-        row, target = graph.edge_index
-        own = table[graph.endpoint_event[target] * _KINDS + graph.neighbour_kind[row]]
-        equal = (own - neighbours.detach()[row]).abs().amax(-1) < 1e-5
-        known = graph.neighbour_known[row] > 0
-        return torch.stack([equal & known, equal & ~known], -1).to(endpoints.dtype)
 
 
 def _entity(embedding: Tensor, known: Tensor, kind: Tensor) -> Tensor:
@@ -216,7 +199,7 @@ def load_network(folder: Path) -> FraudGnn:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError, ValidationError) as error:
         raise BundleError(f"{folder} has no readable fraud-gnn network: {error}") from error
-    if config.edge_features != EDGE_FEATURES or config.event_features != EVENT_FEATURES:
+    if config.edge_features != EDGE_FEATURES or config.event_features != HEAD_FEATURES:
         raise BundleError(f"{folder} was trained on other edge or event features than this code makes: train again")
     network = FraudGnn(config)
     shapes, expected = ({name: tuple(t.shape) for name, t in w.items()} for w in (weights, network.state_dict()))

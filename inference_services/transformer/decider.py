@@ -159,19 +159,20 @@ class Decider:
     ) -> _Models:
         n = len(batch)
         asked = await asyncio.gather(
-            self._ask("lightgbm", self._lightgbm, features, n, deadline), self._ask_gnn(batch, read, deadline)
+            self._ask("lightgbm", self._lightgbm, features, n, deadline),
+            self._ask_gnn(batch, read, features, deadline),
         )
         lightgbm, (gnn, graph) = asked
         mask = FULL if read.available else NO_STORE
         return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph)
 
     async def _ask_gnn(
-        self, batch: EventBatch, read: StoreRead, deadline: float
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
     ) -> tuple[Answer | None, AskedGraph | None]:
         if not read.available or not self._fusion.gnn_versions:
             return None, None
         with timed("embeddings"):
-            graph = Subgraph.build(batch, read.interactions, read.interaction_counts)
+            graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
             embeddings = {}
             try:
                 async with asyncio.timeout_at(deadline):

@@ -15,16 +15,15 @@ from feature_repo.graph_features import K_NEIGHBOURS
 Floats = NDArray[np.float32]
 
 
-def read_entity_log(events: pa.Table, labels: pd.DataFrame, features: pd.DataFrame) -> EntityLog:
+def read_entity_log(events: pa.Table, labels: pa.Table, features: pd.DataFrame) -> EntityLog:
     """The one place that reads a log for the graph models.
 
     Args:
         events: a log in stream order.
-        labels: event_id, is_fraud, source, observed_at.
-        features: event_id and `MODEL_FEATURES` of scored events.
+        labels: event_id, is_fraud, source, observed_at; each is used from `observed_at` on.
+        features: event_id and `CONTEXT_FEATURES` of scored events.
     """
-    del labels, features
-    return EntityLog.read(events)
+    return EntityLog.read(events, labels, features)
 
 
 def neighbour_features(log: EntityLog, event_ids: NDArray[Any], window_days: int) -> Floats:
@@ -78,7 +77,7 @@ def graph_frame(log: EntityLog, rows: NDArray[np.int64], window_days: int) -> pd
     history = log.history[rows]
     exists = (np.arange(K_NEIGHBOURS) < log.history_counts[rows][:, :, None])[..., None]
     fields = np.stack([history[name].astype(float) for name in ("ts", "kind", "event_type", "amount")], -1)
-    parts = {
+    parts: dict[str, NDArray[Any]] = {
         "event": log.features[rows],
         "history_count": log.history_counts[rows],
         "history": np.where(exists, fields, 0).reshape(len(rows), -1),

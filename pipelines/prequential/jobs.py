@@ -39,7 +39,7 @@ CODE = (
     "components/train_gnn",
     "components/train_lightgbm",
     "components/calibration.py",
-    "inference_services/gnn_predictor/network.py",
+    "inference_services/gnn_predictor",
     "inference_services/lightgbm_predictor/scorer.py",
     *(
         f"pipelines/prequential/{name}.py"

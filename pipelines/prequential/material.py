@@ -20,6 +20,7 @@ from components.train_gnn.entity_graph import EntityLog
 from feature_repo.datasets import Dataset, snapshot
 from feature_repo.event_log import log_days
 from feature_repo.feature_names import MODEL_FEATURES
+from feature_repo.graph_features import CONTEXT_FEATURES
 from feature_repo.historical import training_frame
 from pipelines.prequential.controls import leaked, looks_ahead, shuffle_edges
 from pipelines.prequential.graph import graph_frame, read_entity_log
@@ -112,8 +113,8 @@ def entity_log(material: Material, *, shuffled: bool) -> EntityLog:
     """The log as the graph models read it; the last one stays in memory, since many refits of one log follow."""
     dataset = Dataset.open(material.dataset)
     events = pq.read_table(material.shuffled) if shuffled else dataset.event_table()
-    features = pd.read_parquet(material.frame, columns=["event_id", *MODEL_FEATURES])
-    return read_entity_log(events, dataset.label_frame(), features)
+    features = pd.read_parquet(material.frame, columns=["event_id", *CONTEXT_FEATURES])
+    return read_entity_log(events, dataset.label_table(), features)
 
 
 def write_leak_check(material: Material, days: int, window_days: int, out: Path) -> None:
@@ -150,7 +151,7 @@ def _graph_looks_ahead(material: Material, cut: Dataset, prefix: pd.DataFrame, w
     parts = []
     for log in (
         entity_log(material, shuffled=False),
-        read_entity_log(cut.event_table(), cut.label_frame(), prefix[["event_id", *MODEL_FEATURES]]),
+        read_entity_log(cut.event_table(), cut.label_table(), prefix),
     ):
         rows = pd.Index(log.event_id).get_indexer(pd.Index(prefix["event_id"].tail(_GRAPH_EVENTS)))
         parts.append(graph_frame(log, rows, window_days))

@@ -12,13 +12,15 @@ import pytest
 
 from components.train_gnn.entity_graph import DAY_US, EntityLog
 from feature_repo.event_log import log_days, read_log
+from feature_repo.graph_features import CONTEXT_FEATURES
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import no_labels
 from feature_repo.pseudonyms import Pseudonymiser
 from pipelines.prequential.controls import looks_ahead
 from pipelines.prequential.graph import graph_frame, neighbour_features, read_entity_log
 
 WINDOW = 5
-NOTHING = pd.DataFrame({"event_id": []})
+NO_FEATURES = pd.DataFrame(columns=["event_id", *CONTEXT_FEATURES])
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def log_folder(small_world: Path, pseudonymiser: Pseudonymiser, tmp_path_factory
 
 @pytest.fixture(scope="module")
 def log(log_folder: Path) -> EntityLog:
-    return read_entity_log(read_log(log_folder), NOTHING, NOTHING)
+    return read_entity_log(read_log(log_folder), no_labels(), NO_FEATURES)
 
 
 def test_each_entity_has_its_own_features_then_mean_and_maximum_of_its_neighbours(log: EntityLog) -> None:
@@ -54,13 +56,13 @@ def test_what_the_graph_says_about_an_event_is_the_same_when_the_log_ends_after_
 ) -> None:
     table = read_log(log_folder)
     end = log_days(log_folder)[0] + timedelta(days=5)
-    cut = read_entity_log(read_log(log_folder, before=end), NOTHING, NOTHING)
+    cut = read_entity_log(read_log(log_folder, before=end), no_labels(), NO_FEATURES)
     rows = np.arange(len(cut.event_id))[-300:]
     ids = cut.event_id[rows]
     whole = graph_frame(log, pd.Index(log.event_id).get_indexer(pd.Index(ids)), WINDOW)
     assert looks_ahead(whole, graph_frame(cut, rows, WINDOW)) == {}
     # A log that lacks one event of the day before is noticed: the check can fail.
     gone = pc.field("event_id") != str(log.event_id[np.flatnonzero(log.arrival_day < log.arrival_day[rows[0]])[-1]])
-    other = read_entity_log(table.filter(gone), NOTHING, NOTHING)
+    other = read_entity_log(table.filter(gone), no_labels(), NO_FEATURES)
     again = graph_frame(other, pd.Index(other.event_id).get_indexer(pd.Index(ids)), WINDOW)
     assert looks_ahead(whole, again)
