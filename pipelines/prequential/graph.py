@@ -85,3 +85,13 @@ def graph_frame(log: EntityLog, rows: NDArray[np.int64], window_days: int) -> pd
     }
     columns = {f"{name}_{k}": part[:, k] for name, part in parts.items() for k in range(part.shape[1])}
     return pd.DataFrame(columns, index=pd.Index(log.event_id[rows], name="event_id"))
+
+
+def snapshot_frame(log: EntityLog, as_of_us: int, window_days: int) -> pd.DataFrame:
+    """The edges of a snapshot with what the graph network reads of them and of their sources, by pseudonyms."""
+    snapshot = log.snapshot(as_of_us, window_days)
+    names = log.pseudonym[snapshot.nodes]
+    source, target = snapshot.edge_index
+    values = np.hstack([snapshot.edge_features, snapshot.x[source]])
+    index = pd.MultiIndex.from_arrays([names[source], names[target]], names=["source", "target"])
+    return pd.DataFrame(values, index=index, columns=[f"edge_{k}" for k in range(values.shape[1])]).sort_index()

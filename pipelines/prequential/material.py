@@ -23,7 +23,7 @@ from feature_repo.feature_names import MODEL_FEATURES
 from feature_repo.graph_features import CONTEXT_FEATURES
 from feature_repo.historical import training_frame
 from pipelines.prequential.controls import leaked, looks_ahead, shuffle_edges
-from pipelines.prequential.graph import graph_frame, read_entity_log
+from pipelines.prequential.graph import graph_frame, read_entity_log, snapshot_frame
 from pipelines.prequential.protocol import midnight
 from pipelines.prequential.tasks import Task, code_digest
 
@@ -147,15 +147,19 @@ def _planted(frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 
 def _graph_looks_ahead(material: Material, cut: Dataset, prefix: pd.DataFrame, window_days: int) -> dict[str, int]:
-    """The same of what the graph network reads about the last events of the cut log."""
-    parts = []
+    """The same of what the graph network reads: of the last events of the cut log, and of its edges at its end."""
+    events, edges = [], []
+    end = int(midnight(cut.cutoff).value // 1000)
     for log in (
         entity_log(material, shuffled=False),
         read_entity_log(cut.event_table(), cut.label_table(), prefix),
     ):
         rows = pd.Index(log.event_id).get_indexer(pd.Index(prefix["event_id"].tail(_GRAPH_EVENTS)))
-        parts.append(graph_frame(log, rows, window_days))
-    return looks_ahead(*parts)
+        events.append(graph_frame(log, rows, window_days))
+        edges.append(snapshot_frame(log, end, window_days))
+    # An edge that only one of the two has counts as well.
+    every = edges[0].index.union(edges[1].index)
+    return looks_ahead(*events) | looks_ahead(*(part.reindex(every, fill_value=np.inf) for part in edges))
 
 
 def recent(dataset: Dataset, days: int, work: Path) -> Dataset:

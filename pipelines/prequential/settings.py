@@ -15,7 +15,7 @@ class PrequentialSettings(BaseModel):
 
     weeks: int = Field(6, ge=1, description="Weeks that are judged: the last whole ones that can be.")
     refit_every: int = Field(2, ge=1, description="Weeks from one refit to the next.")
-    history_days: int = Field(75, ge=8, description="Most days of settled labels that a refit learns from.")
+    history_days: int = Field(74, ge=8, description="Most days of settled labels that a refit learns from.")
     valid_days: int = Field(7, ge=1, description="Days of them to stop the training by.")
     calibrate_days: int = Field(7, ge=1, description="The last of them, to calibrate and to set thresholds on.")
     warm_up_days: int = Field(3, ge=0, description="First days of the dataset left out: windows have not filled yet.")

@@ -17,7 +17,7 @@ from feature_repo.ingestion import ingest_files
 from feature_repo.labels import no_labels
 from feature_repo.pseudonyms import Pseudonymiser
 from pipelines.prequential.controls import looks_ahead
-from pipelines.prequential.graph import graph_frame, neighbour_features, read_entity_log
+from pipelines.prequential.graph import graph_frame, neighbour_features, read_entity_log, snapshot_frame
 
 WINDOW = 5
 NO_FEATURES = pd.DataFrame(columns=["event_id", *CONTEXT_FEATURES])
@@ -61,6 +61,8 @@ def test_what_the_graph_says_about_an_event_is_the_same_when_the_log_ends_after_
     ids = cut.event_id[rows]
     whole = graph_frame(log, pd.Index(log.event_id).get_indexer(pd.Index(ids)), WINDOW)
     assert looks_ahead(whole, graph_frame(cut, rows, WINDOW)) == {}
+    midnight = int(log.arrival_day[0] + 5) * DAY_US
+    assert looks_ahead(snapshot_frame(log, midnight, WINDOW), snapshot_frame(cut, midnight, WINDOW)) == {}
     # A log that lacks one event of the day before is noticed: the check can fail.
     gone = pc.field("event_id") != str(log.event_id[np.flatnonzero(log.arrival_day < log.arrival_day[rows[0]])[-1]])
     other = read_entity_log(table.filter(gone), no_labels(), NO_FEATURES)
