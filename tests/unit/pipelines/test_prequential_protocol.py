@@ -89,6 +89,8 @@ def test_nothing_that_arrived_at_the_cutoff_or_later_is_learnt_from(
     found = learnt(frame.assign(arrived=late), labels(("e30", True, "2026-07-10")), policy)
     assert "e30" not in set(found["event_id"])
     assert (found["arrived"] < protocol.midnight(CUTOFF)).all()
+    known = protocol.as_known(frame.assign(arrived=late), labels(), CUTOFF, policy)
+    assert known["event_id"].tolist() == [f"e{i}" for i in range(49) if i != 30]
 
 
 def test_silence_counts_as_honest_only_after_the_labels_delay(frame: pd.DataFrame, policy: ThresholdSettings) -> None:
