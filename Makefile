@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ check-parity: env ## send a week through the stream and compare every online fea
 
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)
+
+compile: env ## rewrite the compiled pipelines that the repository keeps: golden files and PipelineVersions
+	@$(BIN)/python -W ignore -m pipelines.compiled
 
 notebooks: env ## write the text notebooks as .ipynb, with their outputs
 	@for f in notebooks/*.py; do $(BIN)/jupytext --to ipynb --execute "$$f" || exit 1; done

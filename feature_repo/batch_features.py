@@ -52,7 +52,7 @@ def _log_database(events: pa.Table, labels: pa.Table) -> Iterator[duckdb.DuckDBP
         connection.execute("SET preserve_insertion_order = false")
         connection.register("log_rows", events)
         connection.execute(f"CREATE TABLE log AS {_LOG_QUERY}")
-        connection.register("label_rows", labels.append_column("label_row", pa.array(range(len(labels)), pa.int64())))
+        connection.register("label_rows", labels)
         connection.execute(f"CREATE TABLE fraud_spells AS {spells_query()}")
         yield connection
 

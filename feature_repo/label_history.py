@@ -1,7 +1,8 @@
 """Which events were confirmed fraud at each midnight, as far as the labels said so by then: DuckDB SQL.
 
 A label counts from the first midnight (UTC) after both it was observed and its event had arrived. The verdict on an
-event is that of the most trusted source that has spoken, in its latest word: the rule of the training labels.
+event is that of the most trusted source that has spoken, in its latest word, and of two words at one instant the
+graver: the rule of the training labels.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from feature_repo.pseudonyms import ENTITY_KINDS
 def spells_query() -> str:
     """SQL for one row for each time during which an event counted as confirmed fraud.
 
-    Reads the event log `log`, and `label_rows`: event_id, is_fraud, source, observed_at, and label_row, the order of
-    the label log. Gives the event's entities, its `ts`, the day `since` whose end was the first to know of the fraud,
-    and the day `until` whose end was the first to know better, NULL for none.
+    Reads the event log `log` and the label log `label_rows`. Gives the event's entities, its `ts`, the day `since`
+    whose end was the first to know of the fraud, and the day `until` whose end was the first to know better, NULL for
+    none.
     """
     names = ", ".join(f"'{name}'" for name in LABEL_SOURCES)
     trust = f"list_position([{names}], source)"
@@ -24,7 +25,7 @@ def spells_query() -> str:
         SELECT event_id, is_fraud, date_trunc('day', greatest(observed_at, ingested_at)) AS day,
                row_number() OVER trusted AS place
         FROM label_rows JOIN log USING (event_id)
-        WINDOW trusted AS (PARTITION BY event_id ORDER BY {trust} NULLS LAST, observed_at DESC, label_row)
+        WINDOW trusted AS (PARTITION BY event_id ORDER BY {trust} NULLS LAST, observed_at DESC, is_fraud DESC)
     ),
     verdicts AS (
         SELECT DISTINCT event_id, day, arg_min(is_fraud, place) OVER so_far AS is_fraud

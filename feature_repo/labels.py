@@ -29,7 +29,7 @@ def no_labels() -> pa.Table:
 
 
 def read_labels(folder: Path, *, before: date | None = None) -> pa.Table:
-    """Reads a label log in the order of its files; no rows where the folder is empty or missing.
+    """Reads a label log; no rows where the folder is empty or missing.
 
     Args:
         folder: folder of `day=*/*.parquet`.

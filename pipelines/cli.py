@@ -23,6 +23,8 @@ from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipelines.local_stack import LocalParts
+    from pipelines.remote import RemoteResult
+    from pipelines.training import TrainingResult
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
@@ -176,16 +178,33 @@ def train(
     home: Home = DEFAULT_HOME,
     alias: Annotated[str, typer.Option(help="Alias for the new version: champion or challenger.")] = "champion",
     dataset: Annotated[str | None, typer.Option(help="Dataset hash; default: checked out, else the newest.")] = None,
+    host: Annotated[str | None, typer.Option(help="Kubeflow Pipelines server to run on, instead of here.")] = None,
+    experiment: Annotated[str, typer.Option(help="With --host: experiment of the run.")] = "fraud-training",
+    run_name: Annotated[str, typer.Option(help="With --host: name; default: alias and dataset.")] = "",
+    cache: Annotated[bool, typer.Option(help="With --host: reuse the answers of steps that allow it.")] = True,
+    follow: Annotated[str | None, typer.Option(help="With --host: submit nothing, watch the run of this id.")] = None,
     trials: Annotated[int, typer.Option(help="LightGBM settings to try in a search first; 0: none.", min=0)] = 0,
 ) -> None:
     """Run the KFP training pipeline on a dataset and register what passes the gate."""
+    from pipelines.errors import StepError
     from pipelines.steps import choose_dataset, train_on
 
     workspace = Workspace(home.absolute())
-    chosen = choose_dataset(workspace, dataset)
-    with _mlflow(workspace) as url, bars.shown():
-        choices = {"lightgbm": {"trials": trials}} if trials else {}
-        result = train_on(workspace, chosen, alias, url, bars.bar, **choices)
+    choices = {"lightgbm": {"trials": trials}} if trials else {}
+    result: TrainingResult | RemoteResult
+    if host is not None:
+        from pipelines.cli_train import train_on_cluster
+        from pipelines.remote import Submission
+
+        how = Submission(experiment, run_name, cache)
+        result = train_on_cluster(workspace, host, how, alias=alias, dataset=dataset, follow=follow, **choices)
+        alias = result.alias
+    elif follow is not None:
+        raise StepError("--follow needs --host: the server of the run")
+    else:
+        chosen = choose_dataset(workspace, dataset)
+        with _mlflow(workspace) as url, bars.shown():
+            result = train_on(workspace, chosen, alias, url, bars.bar, **choices)
     for name, value in result.metrics.items():
         console.print(f"  {name:<32} {value:.4f}")
     if result.kept:

@@ -2,7 +2,10 @@
 
 PipelineError
 ├── StepError       a step cannot run; the message says what to run first
-└── RegistryError   the model registry has no such model, version or alias
+├── RegistryError   the model registry has no such model, version or alias
+└── KfpError        a Kubeflow Pipelines server refuses, or is not one
+    ├── KfpUnavailable  it does not answer now, and may later
+    └── RunGoesOn       nobody watches a run any more that goes on; the message says how to follow it
 """
 
 from __future__ import annotations
@@ -18,3 +21,15 @@ class StepError(PipelineError):
 
 class RegistryError(PipelineError):
     """The model registry has no such model, version or alias."""
+
+
+class KfpError(PipelineError):
+    """A Kubeflow Pipelines server refuses a request, or what answers is not one."""
+
+
+class KfpUnavailable(KfpError):
+    """A Kubeflow Pipelines server does not answer now, and may later."""
+
+
+class RunGoesOn(KfpError):
+    """Nobody watches a run any more that goes on; the message says how to follow it."""

@@ -19,6 +19,8 @@ from pipelines.errors import StepError
 _WATCH_S = 0.5
 _FINISHED = re.compile(r"Task .*?'([\w-]+)'.* finished with status .*?(SUCCESS|FAILURE)")
 _RAISED = re.compile(r"^\s*(?:\w+\.)*[A-Z]\w+: (.+)$")
+# Pydantic names the field and what is wrong with it on the two lines below.
+_REFUSED_SETTINGS = re.compile(r"validation errors? for \w+$")
 
 
 def compile_pipeline(pipeline: Any, path: Path) -> None:
@@ -74,7 +76,7 @@ def run_process(
     command = [sys.executable, "-W", "ignore", "-m", module, str(folder), str(os.getpid())]
     # Spinning OpenMP threads make every other process wait, see the README of train_lightgbm.
     variables = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", **(environment or {})}
-    failed, reason, done = "", "see the log", 0
+    failed, reason, below, done = "", "see the log", 0, 0
     with (
         (folder / "steps.log").open("w", encoding="utf-8") as log,
         subprocess.Popen(  # noqa: S603 - our own module
@@ -92,7 +94,9 @@ def run_process(
                 line(text)
                 raised, ended = _RAISED.match(text), _FINISHED.search(text)
                 if raised and not failed:
-                    reason = raised[1]
+                    reason, below = raised[1], 2 if _REFUSED_SETTINGS.search(raised[1]) else 0
+                elif below:
+                    reason, below = f"{reason} {text.strip()}", below - 1
                 if ended and ended[2] == "SUCCESS":
                     done += 1
                     finished(done)

@@ -16,7 +16,7 @@ import redis
 from components.materialize_features.logic import PROGRESS_LINE
 from feature_repo.event_log import log_days
 from pipelines.errors import StepError
-from pipelines.local_pipeline import compile_pipeline, run_process
+from pipelines.local_pipeline import run_process
 from pipelines.settings import MaterializationRun
 from pipelines.workspace import Workspace
 
@@ -39,13 +39,6 @@ class MaterializedView:
     rows: int
     why: str
     newest: str | None
-
-
-def compile(path: Path) -> None:  # noqa: A001 - the word of KFP for it; used as materialization.compile
-    """Writes the pipeline as the YAML that Kubeflow takes; the same bytes every time."""
-    from pipelines.materialization_pipeline import materialization_pipeline  # noqa: PLC0415 - loads KFP
-
-    compile_pipeline(materialization_pipeline, path)
 
 
 def materialize(

@@ -2,19 +2,41 @@
 
 import sys
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.materialize_features.component import materialize_features
 from components.validate_features.component import validate_features
 from components.write_embeddings.component import write_embeddings
 from components.write_profiles.component import write_profiles
+from pipelines import step_settings
 from pipelines.local_pipeline import run_steps
+from pipelines.step_settings import BUNDLES, FEATURES, LARGE, MINUTES, REDIS, SMALL, THREADS, StepSettings
 
-# Where a cluster keeps the event log, Feast's files and the bundles; the local runner reads the folders themselves.
-_FEATURES = ("fraud-features", "/mnt/features")
-_BUNDLES = ("fraud-bundles", "/mnt/bundles")
-# The address of Redis, with its credentials: an argument would be shown to everybody who may see the run.
-_REDIS = ("fraud-redis", {"url": "FRAUD_FEATURES_REDIS_URL", "type": "FRAUD_FEATURES_REDIS_TYPE"})
+_COMPUTES = "reads the event log and writes its own artifact; what it computes is as of the cutoff"
+
+SETTINGS = {
+    "write-profiles": StepSettings(
+        LARGE, timeout_s=60 * MINUTES, retries=2, twice=_COMPUTES, volumes=(FEATURES,), variables=(THREADS,)
+    ),
+    "write-embeddings": StepSettings(
+        LARGE, timeout_s=60 * MINUTES, retries=2, twice=_COMPUTES, volumes=(FEATURES, BUNDLES), variables=(THREADS,)
+    ),
+    "validate-features": StepSettings(
+        SMALL,
+        timeout_s=30 * MINUTES,
+        retries=1,
+        twice="only reads; once more, since bad features are as bad the third time",
+        volumes=(FEATURES,),
+    ),
+    "materialize-features": StepSettings(
+        SMALL,
+        timeout_s=60 * MINUTES,
+        retries=0,
+        twice="one that another run took over from would take over from that in turn; the next run finishes it",
+        volumes=(FEATURES,),
+        variables=(REDIS,),
+    ),
+}
 
 
 @dsl.pipeline(name="fraud-materialization", description="Event log to validated batch features in the online store.")
@@ -53,15 +75,8 @@ def materialization_pipeline(  # noqa: PLR0917 - KFP passes them by position
         offline_path=offline_path,
         registry_path=registry_path,
         cutoff=cutoff,
-    ).after(valid)  # and no retries: one that another run took over from would take over from that in turn
-    for task in (profiles, embeddings, valid, written):
-        # They read or write outside of the pipeline's own artifacts: a cached answer would be stale.
-        task.set_caching_options(enable_caching=False)
-        kubernetes.mount_pvc(task, *_FEATURES)
-    for task in (profiles, embeddings):
-        task.set_cpu_limit("2").set_memory_limit("4Gi")
-    kubernetes.mount_pvc(embeddings, *_BUNDLES)
-    kubernetes.use_secret_as_env(written, *_REDIS)
+    ).after(valid)
+    step_settings.apply((profiles, embeddings, valid, written), SETTINGS)
 
 
 if __name__ == "__main__":

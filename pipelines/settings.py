@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.build_training_set.logic import SplitSettings
@@ -54,3 +54,24 @@ class MaterializationRun(BaseSettings):
     volumes: VolumeSettings = Field(
         default_factory=VolumeSettings, description="How far the rows may be from those of the previous run."
     )
+
+
+class KfpSettings(BaseSettings):
+    """A Kubeflow Pipelines server and what its pods see; from keywords, else from variables `FRAUD_KFP_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_KFP_", frozen=True)
+
+    token: SecretStr | None = Field(None, description="Bearer token.")
+    token_file: Path | None = Field(None, description="File of the token, read again for each request; goes first.")
+    ca_file: Path | None = Field(None, description="Certificates that sign the server's, where no public one does.")
+    namespace: str = Field("", description="Namespace of runs where KFP serves several; empty on a single-user KFP.")
+    service_account: str = Field("", description="Service account of the steps' pods; empty: KFP's own.")
+    ui_host: str = Field("", description="Address of KFP's pages, where it differs from the API's.")
+    tracking_uri: str = Field("", description="MLflow as the pods see it; empty: MLFLOW_TRACKING_URI.")
+    datasets: PurePosixPath = Field(PurePosixPath("/mnt/datasets"), description="Datasets as the pods see them.")
+    bundle_root: PurePosixPath = Field(PurePosixPath("/mnt/bundles"), description="Bundles as the pods see them.")
+    connect_timeout_s: float = Field(5, gt=0, description="How long a connection may take.")
+    read_timeout_s: float = Field(30, gt=0, description="How long an answer may take.")
+    poll_s: float = Field(5, gt=0, description="Time between two looks at the run.")
+    patience_s: float = Field(120, ge=0, description="How long the server may be away while the run is watched.")
+    wait_s: float = Field(6 * 3600, gt=0, description="How long the run is watched; then it goes on unwatched.")

@@ -81,9 +81,21 @@ def train_on(
     Raises:
         StepError: the alias is unknown, or a step failed.
     """
+    settings = training_run(workspace, dataset, alias, tracking_uri=tracking_uri, purpose=f"local {alias}", **choices)
+    return run_local(settings, bar(f"training pipeline: {alias}, dataset {dataset.sha12}"))
+
+
+def training_run(
+    workspace: Workspace, dataset: Dataset, alias: str, *, tracking_uri: str, **choices: Any
+) -> TrainingRun:
+    """What a run of the training pipeline on a workspace's dataset is told.
+
+    Raises:
+        StepError: the alias is unknown.
+    """
     if alias not in ALIASES:
         raise StepError(f"--alias {alias!r}: there are champion and challenger")
-    settings = TrainingRun.model_validate(
+    return TrainingRun.model_validate(
         {
             "dataset": dataset.path,
             "work": workspace.root / "pipeline",
@@ -91,11 +103,9 @@ def train_on(
             "bundle_root": workspace.bundles,
             "policy": MANIFESTS / "policy" / "threshold_settings.yaml",
             "alias": alias,
-            "purpose": f"local {alias}",
             **choices,
         }
     )
-    return run_local(settings, bar(f"training pipeline: {alias}, dataset {dataset.sha12}"))
 
 
 def score_batch(detector_url: str, batch: EventBatch) -> list[dict[str, Any]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.register_model.logic import MODELS
 from feature_repo.datasets import Dataset
@@ -77,17 +77,7 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
     outbox = tracking.outbox_root(settings.work)
     tracking.push_before(settings.tracking_uri, outbox)
     champions = _champions(settings)
-    tags = {
-        "team": settings.team,
-        "purpose": settings.purpose,
-        "dataset_version": dataset.sha12,
-        "mlflow.source.git.commit": git_commit(),
-        "mlflow.source.name": "pipelines.training",
-    }
-    params = tracking.flat_params(
-        settings.model_dump(mode="json", include={"alias", "splits", "lightgbm", "gnn", "gate"})
-    )
-    name = f"{settings.alias}-{dataset.sha12}"
+    name, tags, params = run_record(settings, dataset)
 
     def finished(steps: int) -> None:
         if progress:
@@ -103,14 +93,43 @@ def run_local(settings: TrainingRun, progress: Progress | None = None) -> Traini
         finally:
             for file in (folder / "pipeline.yaml", folder / "steps.log"):
                 run.log_file(file)
-        metrics = {
-            name.removeprefix("pairs.challenger."): value
-            for name, value in run.metrics().items()
-            if name.startswith("pairs.challenger.")
-        }
+        metrics = challenger_metrics(run.metrics())
     names = () if run.kept else MODELS
     versions = [registry.get(settings.tracking_uri, name, settings.alias) for name in names]
     return TrainingResult(run.run_id, versions, metrics, folder / "steps.log", time.monotonic() - started, run.kept)
+
+
+class RunRecord(NamedTuple):
+    """What MLflow keeps of a run from its start.
+
+    Attributes:
+        name: the run's name.
+        tags: who made it, why, from which dataset and commit.
+        params: flat settings.
+    """
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
+def run_record(settings: TrainingRun, dataset: Dataset) -> RunRecord:
+    """What MLflow keeps of a run from its start."""
+    tags = {
+        "team": settings.team,
+        "purpose": settings.purpose,
+        "dataset_version": dataset.sha12,
+        "mlflow.source.git.commit": git_commit(),
+        "mlflow.source.name": "pipelines.training",
+    }
+    chosen = settings.model_dump(mode="json", include={"alias", "splits", "lightgbm", "gnn", "gate"})
+    return RunRecord(f"{settings.alias}-{dataset.sha12}", tags, tracking.flat_params(chosen))
+
+
+def challenger_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of a run's metrics those of the new pair, under their plain names."""
+    prefix = "pairs.challenger."
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.build_training_set.component import build_training_set
 from components.evaluate.component import evaluate
@@ -12,11 +12,81 @@ from components.register_model.component import register_model
 from components.train_gnn.component import train_gnn
 from components.train_lightgbm.component import train_lightgbm
 from components.validate_events.component import validate_events
+from pipelines import step_settings
 from pipelines.local_pipeline import run_steps
+from pipelines.step_settings import (
+    BUNDLES,
+    DATASETS,
+    LARGE,
+    MINUTES,
+    MLFLOW,
+    PATIENCE,
+    SMALL,
+    THREADS,
+    StepSettings,
+)
 
-# Where a cluster keeps datasets and bundles; the local runner reads the folders themselves.
-_DATASETS = ("fraud-datasets", "/mnt/datasets")
-_BUNDLES = ("fraud-bundles", "/mnt/bundles")
+SETTINGS = {
+    "validate-events": StepSettings(
+        SMALL,
+        timeout_s=30 * MINUTES,
+        retries=1,
+        twice="only reads the dataset; once more, since a bad dataset is as bad the third time",
+        volumes=(DATASETS,),
+    ),
+    "build-training-set": StepSettings(
+        LARGE,
+        timeout_s=60 * MINUTES,
+        retries=2,
+        twice="reads an immutable dataset and writes its own artifact whole",
+        volumes=(DATASETS,),
+        variables=(THREADS,),
+    ),
+    "train-lightgbm": StepSettings(
+        LARGE,
+        timeout_s=120 * MINUTES,
+        retries=2,
+        twice="seeded, writes its own artifacts; a search logs its trials again",
+        variables=(THREADS, MLFLOW, PATIENCE),
+    ),
+    "train-gnn": StepSettings(
+        LARGE,
+        timeout_s=120 * MINUTES,
+        retries=2,
+        twice="seeded; reads an immutable dataset and writes its own artifacts",
+        volumes=(DATASETS,),
+        variables=(THREADS,),
+    ),
+    "fuse-and-calibrate": StepSettings(
+        LARGE,
+        timeout_s=60 * MINUTES,
+        retries=2,
+        twice="reads immutable bundles and an immutable dataset, and writes its own artifacts",
+        volumes=(DATASETS, BUNDLES),
+        variables=(THREADS,),
+    ),
+    "evaluate": StepSettings(
+        SMALL,
+        timeout_s=60 * MINUTES,
+        retries=2,
+        twice="logs the same metrics and artifacts to the same MLflow run again",
+        variables=(MLFLOW, PATIENCE),
+    ),
+    "gate": StepSettings(
+        SMALL,
+        timeout_s=10 * MINUTES,
+        retries=0,
+        twice="safe and useless: the same evaluation breaks the same bounds",
+    ),
+    "register-model": StepSettings(
+        SMALL,
+        timeout_s=30 * MINUTES,
+        retries=3,
+        twice="a content that is registered keeps its version, a published folder stays, the aliases move last",
+        volumes=(BUNDLES,),
+        variables=(MLFLOW, PATIENCE),
+    ),
+}
 
 
 @dsl.pipeline(name="fraud-training", description="Dataset to registered, gated LightGBM, GNN and fusion bundles.")
@@ -94,15 +164,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         alias=alias,
         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).after(passed)
-    for task in (rows, trees, graph, fused):
-        task.set_cpu_limit("2").set_memory_limit("4Gi")
-    # These read or write outside of the pipeline's own artifacts: a cached answer would be stale.
-    for task in (valid, rows, judged, registered):
-        task.set_caching_options(enable_caching=False)
-    for task in (valid, rows, graph, fused):
-        kubernetes.mount_pvc(task, *_DATASETS)
-    for task in (fused, registered):
-        kubernetes.mount_pvc(task, *_BUNDLES)
+    step_settings.apply((valid, rows, trees, graph, fused, judged, passed, registered), SETTINGS)
 
 
 if __name__ == "__main__":

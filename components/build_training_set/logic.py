@@ -117,16 +117,22 @@ def build(
     Raises:
         TooFewLabels: the dataset is too short, or a split lacks fraud or honest events.
     """
-    events = dataset.event_table(["event_id", "event_type", "rider_id"]).to_pandas()
-    scored = events[events["event_type"].isin(SCORED_EVENT_TYPES)]
-    labels = dataset.label_frame()
-    verdicts = resolve_labels(labels, pd.Timestamp(dataset.cutoff, tz="UTC"))
-    windows = maturation_windows(scored, verdicts, days_by_typology)
-    longest = max(windows.values(), default=days_by_typology[DEFAULT_MATURATION])
+    longest = _longest_window(dataset, days_by_typology)
     splits = split_days(dataset.first_day, dataset.cutoff, longest, settings)
     # The features have no name of their own: of a million events each copy is a gigabyte.
-    rows = label_events(training_frame(dataset.path, work_dir, progress), labels, dataset.cutoff, days_by_typology)
-    riders = events.set_index("event_id")["rider_id"]
+    rows = label_events(
+        training_frame(dataset.path, work_dir, progress), dataset.label_frame(), dataset.cutoff, days_by_typology
+    )
+    riders = dataset.event_table(["event_id", "rider_id"]).to_pandas().set_index("event_id")["rider_id"]
     frame = rows.assign(rider_id=rows["event_id"].map(riders), split=splits.of(rows["event_timestamp"]))
     check_classes(frame, SPLITS)
     return frame
+
+
+def _longest_window(dataset: Dataset, days_by_typology: Mapping[str, int]) -> int:
+    """The window of the event type that is mature last, days."""
+    events = dataset.event_table(["event_id", "event_type"]).to_pandas()
+    scored = events[events["event_type"].isin(SCORED_EVENT_TYPES)]
+    verdicts = resolve_labels(dataset.label_frame(), pd.Timestamp(dataset.cutoff, tz="UTC"))
+    windows = maturation_windows(scored, verdicts, days_by_typology)
+    return max(windows.values(), default=days_by_typology[DEFAULT_MATURATION])

@@ -2,8 +2,10 @@
 
 from kfp import dsl
 
+from components.image import PIPELINES_IMAGE
 
-@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=PIPELINES_IMAGE, install_kfp_package=False)
 def gate(
     evaluation: dsl.Input[dsl.Artifact],
     settings: dict,  # type: ignore[type-arg]  # KFP knows no parametrised dict

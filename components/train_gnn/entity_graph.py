@@ -145,7 +145,8 @@ class EntityLog:
 
     def snapshot(self, as_of_us: int, window_days: int) -> Snapshot:
         """The graph of the events that arrived before `as_of_us` and happened in the window before it."""
-        rows = np.arange(np.searchsorted(self.arrival_us, as_of_us))
+        arrived = int(np.searchsorted(self.arrival_us, as_of_us))
+        rows = np.arange(arrived)
         rows = rows[self.event_us[rows] >= as_of_us - window_days * DAY_US]
         m = len(self.kind)
         entities = self.entities[rows]
@@ -177,7 +178,9 @@ class EntityLog:
                 np.log1p(by_type[nodes]),
                 np.log1p(days),
                 np.log(total[nodes] / np.maximum(distinct[nodes].sum(1), 1)),
-                self.labels.features(as_of_us, since, self.entities, self.event_us, m)[nodes],
+                self.labels.features(
+                    as_of_us, since, arrived=arrived, entities=self.entities, event_us=self.event_us, m=m
+                )[nodes],
             ]
         ).astype(np.float32)
         position = np.full(m, -1)

@@ -45,22 +45,26 @@ class LabelHistory:
         observed = labels.column("observed_at").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
         ranks = {source: rank for rank, source in enumerate(LABEL_SOURCES)}
         rank = np.array([ranks.get(source, len(ranks)) for source in labels.column("source").to_pylist()], np.int64)
-        order = np.lexsort((observed, -rank))
-        order = order[event[order] >= 0]
         is_fraud = labels.column("is_fraud").to_numpy(zero_copy_only=False).astype(np.bool_)
+        # Of two words at one instant the graver counts, as in training and in the profiles.
+        order = np.lexsort((is_fraud, observed, -rank))
+        order = order[event[order] >= 0]
         return cls(event[order].astype(np.int64), observed[order], is_fraud[order])
 
-    def features(self, as_of_us: int, since_us: int, entities: Ints, event_us: Ints, m: int) -> NDArray[np.float64]:
+    def features(
+        self, as_of_us: int, since_us: int, *, arrived: int, entities: Ints, event_us: Ints, m: int
+    ) -> NDArray[np.float64]:
         """Returns `LABEL_FEATURES` of the log's m entities, [m, 4], from labels observed before an instant.
 
         Args:
             as_of_us: labels observed then or later do not exist.
             since_us: events before that are forgotten.
+            arrived: how many of the log's events had arrived by then.
             entities: the entities of the log's events, -1 where there is none, [n, 4].
             event_us: event times, [n].
             m: number of entities.
         """
-        known = (self.observed_us < as_of_us) & (event_us[self.event] >= since_us)
+        known = (self.observed_us < as_of_us) & (self.event < arrived) & (event_us[self.event] >= since_us)
         verdict = dict(zip(self.event[known].tolist(), self.is_fraud[known].tolist(), strict=True))
         event = np.fromiter(verdict, np.int64, len(verdict))
         fraud = np.fromiter(verdict.values(), np.bool_, len(verdict))

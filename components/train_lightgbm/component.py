@@ -2,8 +2,10 @@
 
 from kfp import dsl
 
+from components.image import PIPELINES_IMAGE
 
-@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=PIPELINES_IMAGE, install_kfp_package=False)
 def train_lightgbm(  # noqa: PLR0917 - KFP passes them by name
     training_set: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],

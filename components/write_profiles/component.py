@@ -2,8 +2,10 @@
 
 from kfp import dsl
 
+from components.image import PIPELINES_IMAGE
 
-@dsl.component(base_image="fraud-pipelines:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=PIPELINES_IMAGE, install_kfp_package=False)
 def write_profiles(events_path: str, labels_path: str, cutoff: str, features: dsl.Output[dsl.Dataset]) -> None:
     """Computes the profiles and the city norms.
 

@@ -109,21 +109,27 @@ def _starts(counts: NDArray[np.int64]) -> NDArray[np.int32]:
 def _csr(starts: NDArray[np.int32], column: NDArray[np.int32], weight: NDArray[np.floating[Any]]) -> Tensor:
     """A square sparse matrix whose entries are sorted by row."""
     m = len(starts) - 1
-    parts = (starts, column, weight.astype(np.float32))
-    return torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=(m, m), check_invariants=False)
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(starts),
+        torch.from_numpy(column),
+        torch.from_numpy(weight.astype(np.float32)),
+        size=(m, m),
+        check_invariants=False,
+    )
 
 
 class _Product(torch.autograd.Function):
-    """Sparse times dense, whose gradient uses the transpose that is there already."""
+    """Sparse times dense, whose gradient uses a transpose that is made once."""
 
     @staticmethod
     def forward(ctx: Any, adjacency: Adjacency, dense: Tensor) -> Tensor:
-        ctx.backward_of = adjacency.backward
-        return spmm(adjacency.forward, dense)
+        ctx.adjacency = adjacency
+        product: Tensor = spmm(adjacency.forward, dense)
+        return product
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]  # as torch documents it
-        return None, spmm(ctx.backward_of, gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, spmm(ctx.adjacency.backward, gradient)
 
 
 class WeightedSum(MessagePassing):

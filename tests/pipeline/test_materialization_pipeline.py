@@ -9,16 +9,20 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 import yaml
 
-from feature_repo.event_log import log_days
+from feature_repo.event_log import log_days, read_log
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import LABEL_COLUMNS
 from feature_repo.materialization_ledger import read_facts
-from pipelines import materialization
+from pipelines.compiled import GOLDEN
 from pipelines.errors import StepError
-from pipelines.materialization import STEPS, MaterializedView, latest_cutoff, materialize
+from pipelines.materialization import MaterializedView, latest_cutoff, materialize
 from pipelines.workspace import Workspace
 from simulators.local_services import free_port
 from simulators.ride_hailing import WorldSettings, simulate
@@ -49,19 +53,9 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    materialization.compile(tmp_path / "one.yaml")
-    materialization.compile(tmp_path / "two.yaml")
-    assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "two.yaml").read_bytes()
-    graph, platform = yaml.safe_load_all((tmp_path / "one.yaml").read_text())
-    tasks = graph["root"]["dag"]["tasks"]
-    assert set(tasks) == set(STEPS)
-    assert "validate-features" in tasks["materialize-features"]["dependentTasks"]
-    assert not [name for name, task in tasks.items() if task["cachingOptions"]]
-    images = {e["container"]["image"] for e in graph["deploymentSpec"]["executors"].values()}
-    assert images == {"fraud-pipelines:0.1.0"}
-    assert "pip install" not in (tmp_path / "one.yaml").read_text()
-    # The credentials of Redis come from a secret, and no argument could hold them.
+def test_the_credentials_of_redis_are_no_argument_and_nothing_is_written_before_it_is_validated() -> None:
+    graph, platform = yaml.safe_load_all((GOLDEN / "materialization_pipeline.yaml").read_text())
+    assert "validate-features" in graph["root"]["dag"]["tasks"]["materialize-features"]["dependentTasks"]
     on_cluster = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-materialize-features"]
     assert on_cluster["secretAsEnv"][0]["keyToEnv"][0]["envVar"] == "FRAUD_FEATURES_REDIS_URL"
     assert not [name for name in graph["root"]["inputDefinitions"]["parameters"] if "redis" in name]
@@ -82,6 +76,23 @@ def test_a_second_run_writes_what_the_first_could_not_know(workspace: Workspace,
 
 
 OTHERS = ("payment_instrument_profile", "city_profile")
+
+
+@pytest.mark.slow
+def test_the_labels_of_the_workspace_reach_the_profiles_as_far_as_they_were_observed(
+    workspace: Workspace, redis_url: str
+) -> None:
+    first, *_, last = log_days(workspace.event_log)
+    trips = read_log(workspace.event_log).to_pandas().drop_duplicates("rider_id").head(2)
+    for event, day in zip(trips["event_id"], (first, last + timedelta(days=1)), strict=True):
+        folder = workspace.label_log / f"day={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        row = {"event_id": event, "is_fraud": True, "source": "chargeback", "observed_at": midnight(day)}
+        pq.write_table(pa.Table.from_pylist([row], LABEL_COLUMNS), folder / "told.parquet")
+    run(workspace, redis_url)
+    profiles = pd.read_parquet(workspace.features(redis_url).offline / "rider_profile.parquet")
+    frauds = profiles.groupby("rider_id")["rider_confirmed_frauds"].max()
+    assert frauds[trips["rider_id"]].tolist() == [1, 0]
 
 
 @pytest.mark.slow

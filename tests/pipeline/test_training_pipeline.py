@@ -20,7 +20,9 @@ from inference_services.bundle import verify
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from inference_services.transformer.fusion import Fusion, Score
 from pipelines import training
+from pipelines.compiled import GOLDEN
 from pipelines.errors import RegistryError, StepError
+from pipelines.local_pipeline import run_process
 from pipelines.settings import TrainingRun
 from tests.open_gate import OPEN_GATE
 
@@ -44,16 +46,11 @@ def settings(dataset: Path, policy: Path, mlflow_url: str, root: Path, **others:
     )
 
 
-def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    training.compile(tmp_path / "one.yaml")
-    training.compile(tmp_path / "two.yaml")
-    assert (tmp_path / "one.yaml").read_bytes() == (tmp_path / "two.yaml").read_bytes()
-    graph, _platform = yaml.safe_load_all((tmp_path / "one.yaml").read_text())
-    assert set(graph["root"]["dag"]["tasks"]) == set(training.STEPS)
-    assert "gate" in graph["root"]["dag"]["tasks"]["register-model"]["dependentTasks"]
-    images = {e["container"]["image"] for e in graph["deploymentSpec"]["executors"].values()}
-    assert images == {"fraud-pipelines:0.1.0"}
-    assert "pip install" not in (tmp_path / "one.yaml").read_text()
+def test_the_gate_comes_before_registration() -> None:
+    golden = yaml.safe_load_all((GOLDEN / "training_pipeline.yaml").read_text())
+    tasks = next(golden)["root"]["dag"]["tasks"]
+    assert set(tasks) == set(training.STEPS)
+    assert "gate" in tasks["register-model"]["dependentTasks"]
 
 
 def test_a_failed_step_is_named_with_its_reason(
@@ -67,6 +64,19 @@ def test_a_failed_step_is_named_with_its_reason(
     client = MlflowClient(mlflow_url)
     experiment = client.get_experiment_by_name("fraud-training")
     assert [r.info.status for r in client.search_runs([experiment.experiment_id])][:1] == ["FAILED"]
+
+
+def test_settings_that_a_step_refuses_are_named_with_the_field(
+    dataset: Dataset, quick_policy: Path, mlflow_url: str, tmp_path: Path
+) -> None:
+    run = settings(dataset.path, quick_policy, mlflow_url, tmp_path)
+    arguments = training.pipeline_arguments(run, "no run", {"champion_lightgbm": "", "champion_gnn": ""})
+    arguments["volume_settings"] = {"least_share": "much"}
+    expected = (
+        r"step 'validate-events' failed: 1 validation error for VolumeSettings least_share Input should be a valid"
+    )
+    with pytest.raises(StepError, match=expected):
+        run_process("pipelines.training_pipeline", arguments, tmp_path / "run", finished=lambda _: None)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from feature_repo.datasets import Dataset
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, STORE_FEATURES
 from feature_repo.request_features import REQUEST_FEATURES
 from feature_repo.tiles import ACTIVITY_FEATURES, LONGEST_WINDOW_S
+from inference_services.policy_settings import DEFAULT_MATURATION
 
 ROW = 7
 
@@ -21,7 +22,7 @@ ROW = 7
 @pytest.fixture(scope="module")
 def good(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     work = tmp_path_factory.mktemp("build")
-    return build(small_dataset, work, 1, SplitSettings(warm_up_days=1, train_share=0.5))
+    return build(small_dataset, work, {DEFAULT_MATURATION: 1}, SplitSettings(warm_up_days=1, train_share=0.5))
 
 
 def refusal(good: pd.DataFrame, column: str, value: object) -> str:

@@ -100,7 +100,7 @@ def test_a_type_without_its_own_values_gets_those_of_all(
     content = json.loads((folder / FILE).read_text())
     del content["event_types"]["refund_claimed"]
     (folder / FILE).write_text(json.dumps(content))
-    write_manifest(folder, "fraud-lightgbm", {})
+    write_manifest(folder, "fraud-lightgbm", bundle.metadata)
     rows = training_set[training_set["event_type"] == "refund_claimed"].tail(1)
     typical = parse_parameter(answer(folder, rows, "contributions")[PARAMETER])
     assert typical["refund_claimed"]["amount"] == Typical(*content["all"]["values"]["amount"])
@@ -112,7 +112,7 @@ def test_an_old_bundle_explains_without_the_comparison(
     folder = tmp_path / "bundle"
     shutil.copytree(bundle.folder, folder)
     (folder / FILE).unlink()
-    write_manifest(folder, "fraud-lightgbm", {})
+    write_manifest(folder, "fraud-lightgbm", bundle.metadata)
     given = answer(folder, training_set.tail(1), "contributions")
     assert PARAMETER not in given
     assert given["features"].split(",") == list(MODEL_FEATURES)
@@ -132,7 +132,7 @@ def test_a_file_in_another_form_is_refused_at_load(bundle: Bundle, tmp_path: Pat
     folder = tmp_path / "bundle"
     shutil.copytree(bundle.folder, folder)
     (folder / FILE).write_text(json.dumps(content))
-    write_manifest(folder, "fraud-lightgbm", {})
+    write_manifest(folder, "fraud-lightgbm", bundle.metadata)
     with pytest.raises(BundleError, match=f"{FILE} of .* cannot be used"):
         LightGbmPredictor("fraud-detector", LightGbmScorer.load(folder))
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.build_training_set.logic import resolve_labels
+from components.build_training_set.maturation import resolve_labels
 from feature_repo.batch_features import write_profiles
 from feature_repo.errors import CorruptValue
 from feature_repo.feature_names import PROFILE_KINDS
@@ -125,6 +125,12 @@ def test_a_label_that_comes_later_is_gone_from_earlier_publications() -> None:
 def test_a_verdict_is_undone_by_whoever_is_trusted_as_much(first: str, then: str, stands: bool) -> None:
     found = published([fraud(DAY_US + HOUR_US, first), honest(3 * DAY_US + HOUR_US, then)])
     assert found == {1: (0, -1), 2: (1, HOUR_US)} | ({} if stands else {4: (0, -1)})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_words_at_one_instant_the_graver_counts(order: int) -> None:
+    said = [fraud(HOUR_US * 9, "reviewer"), honest(HOUR_US * 9, "reviewer")]
+    assert published(said[::order]) == {1: (1, HOUR_US)}
 
 
 def test_the_latest_fraud_is_the_latest_that_still_counts() -> None:

@@ -58,6 +58,11 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "no dataset": (["train", "--home", "{empty}"], "run `fraud data ingest` and `fraud data snapshot` first"),
     "unknown dataset": (["data", "checkout", "zzz", "--home", "{home}"], "0 datasets match 'zzz'"),
     "unknown alias": (["train", "--home", "{home}", "--alias", "best"], "champion and challenger"),
+    "nothing to follow on": (["train", "--home", "{home}", "--follow", "x"], "--follow needs --host"),
+    "a cluster and no MLflow": (
+        ["train", "--home", "{home}", "--host", "http://127.0.0.1:1"],
+        "set MLFLOW_TRACKING_URI",
+    ),
     "too short a history": (["train", "--home", "{home}"], "step 'validate-events' failed"),
     "no champion": (["serve", "--home", "{home}"], "no champion registered: run `fraud train --alias champion`"),
     "nothing runs": (["replay", "--home", "{home}"], "start them with `fraud serve`"),
