@@ -119,17 +119,17 @@ def _csr(starts: NDArray[np.int32], column: NDArray[np.int32], weight: NDArray[n
 
 
 class _Product(torch.autograd.Function):
-    """Sparse times dense, whose gradient uses the transpose that is there already."""
+    """Sparse times dense, whose gradient uses a transpose that is made once."""
 
     @staticmethod
     def forward(ctx: Any, adjacency: Adjacency, dense: Tensor) -> Tensor:
-        ctx.backward_of = adjacency.backward
+        ctx.adjacency = adjacency
         product: Tensor = spmm(adjacency.forward, dense)
         return product
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, spmm(ctx.backward_of, gradient)
+        return None, spmm(ctx.adjacency.backward, gradient)
 
 
 class WeightedSum(MessagePassing):

@@ -31,8 +31,12 @@ def history(*labels: Label) -> LabelHistory:
     return LabelHistory.read(pa.Table.from_pylist(rows, LABEL_COLUMNS), IDS)
 
 
-def of(known: LabelHistory, as_of_us: int = NOW, since_us: int = 0) -> dict[str, np.ndarray]:
-    values = known.features(as_of_us, since_us, ENTITIES, EVENT_US, 6)
+def features(known: LabelHistory, as_of_us: int = NOW, since_us: int = 0, arrived: int = 3) -> np.ndarray:
+    return known.features(as_of_us, since_us, arrived=arrived, entities=ENTITIES, event_us=EVENT_US, m=6)
+
+
+def of(known: LabelHistory, as_of_us: int = NOW, since_us: int = 0, arrived: int = 3) -> dict[str, np.ndarray]:
+    values = features(known, as_of_us, since_us, arrived)
     return dict(zip(LABEL_FEATURES, values.T, strict=True))
 
 
@@ -67,15 +71,24 @@ def test_the_most_trusted_source_has_the_word_and_its_latest_counts() -> None:
 def test_labels_of_events_that_the_log_does_not_have_are_passed_over() -> None:
     stranger: Label = (7, True, "chargeback", NOW - DAY_US)
     known: Label = (1, True, "audit", NOW - DAY_US)
-    np.testing.assert_array_equal(
-        history(stranger, known).features(NOW, 0, ENTITIES, EVENT_US, 6),
-        history(known).features(NOW, 0, ENTITIES, EVENT_US, 6),
-    )
+    np.testing.assert_array_equal(features(history(stranger, known)), features(history(known)))
+
+
+@pytest.mark.parametrize(("arrived", "known"), [(2, 1), (1, 0)])
+def test_a_verdict_on_an_event_that_has_not_arrived_is_not_known(arrived: int, known: int) -> None:
+    found = of(history((1, True, "chargeback", NOW - DAY_US)), arrived=arrived)
+    assert found["has_confirmed_fraud"][0] == known
+
+
+@pytest.mark.parametrize("said", [(True, False), (False, True)])
+def test_of_two_words_of_a_source_at_one_instant_the_graver_counts(said: tuple[bool, bool]) -> None:
+    found = of(history(*((0, word, "audit", NOW - DAY_US) for word in said)))
+    assert found["has_confirmed_fraud"][0] == 1
 
 
 def test_without_labels_nothing_is_known() -> None:
     for labels in (None, no_labels()):
-        assert not LabelHistory.read(labels, IDS).features(NOW, 0, ENTITIES, EVENT_US, 6).any()
+        assert not features(LabelHistory.read(labels, IDS)).any()
 
 
 labels_of = st.lists(
@@ -94,11 +107,11 @@ def test_any_labels_give_what_a_walk_over_them_gives(labels: list[Label], as_of_
     since = as_of_us - window_days * DAY_US
     confirmed, cleared, last = [0] * 6, [0] * 6, [0] * 6
     for event in range(len(IDS)):
-        heard = [(-LABEL_SOURCES.index(s), at, n) for n, (e, _, s, at) in enumerate(labels) if e == event]
+        heard = [(-LABEL_SOURCES.index(s), at, fraud) for e, fraud, s, at in labels if e == event]
         heard = [said for said in heard if said[1] < as_of_us]
         if not heard or EVENT_US[event] < since:
             continue
-        is_fraud = labels[max(heard)[2]][1]
+        is_fraud = max(heard)[2]
         for entity in ENTITIES[event][ENTITIES[event] >= 0]:
             confirmed[entity] += is_fraud
             cleared[entity] += not is_fraud
@@ -107,5 +120,4 @@ def test_any_labels_give_what_a_walk_over_them_gives(labels: list[Label], as_of_
         [math.log1p(f), math.log1p(c), 1 / (1 + (as_of_us - at) / DAY_US) if f else 0.0, float(f > 0)]
         for f, c, at in zip(confirmed, cleared, last, strict=True)
     ]
-    found = history(*labels).features(as_of_us, since, ENTITIES, EVENT_US, 6)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(features(history(*labels), as_of_us, since), expected, rtol=1e-12)
