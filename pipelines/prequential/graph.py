@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.train_gnn.entity_graph import DAY_US, EntityLog
-from feature_repo.graph_features import K_NEIGHBOURS
+from feature_repo.graph_features import K_NEIGHBOURS, co_occurrence, edge_features
 
 Floats = NDArray[np.float32]
 
@@ -37,8 +37,9 @@ def neighbour_features(log: EntityLog, event_ids: NDArray[Any], window_days: int
         window_days: of the snapshots.
 
     Returns:
-        float32 [n, 12 * c]: of each entity its own, then the mean and the maximum over its recent neighbours; NaN
-        where there is no entity, no neighbour, or none that the snapshot has.
+        float32 [n, 4 * (3 * c + 2 * f)]: of each entity its own, then the mean and the maximum over its recent
+        neighbours, and the mean and the maximum of the `EDGE_FEATURES` of those interactions; NaN where there is no
+        entity, no neighbour, or none that the snapshot has.
     """
     rows = pd.Index(log.event_id).get_indexer(pd.Index(event_ids))
     day = log.arrival_day[rows]
@@ -69,7 +70,24 @@ def _of_day(log: EntityLog, rows: NDArray[np.int64], nodes: NDArray[np.int64], x
         mean = np.where(known, near, 0).sum(2) / np.where(count > 0, count, np.nan)
     highest = np.where(known, near, -np.inf).max(2)
     highest[np.isneginf(highest)] = np.nan
-    return np.concatenate([own, mean, highest], 2).reshape(len(rows), -1).astype(np.float32)
+    own, mean = own.astype(np.float32), mean.astype(np.float32)
+    return np.concatenate([own, mean, highest, *_of_interactions(log, rows, exists)], 2).reshape(len(rows), -1)
+
+
+def _of_interactions(log: EntityLog, rows: NDArray[np.int64], exists: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Mean and maximum of the features of each entity's interactions, [n, 4, f] each; NaN where it has none."""
+    entities = log.entities[rows]
+    together = co_occurrence(log.history_entities[rows], exists, entities, entities >= 0)
+    n, kinds, k = exists.shape
+    as_of = np.repeat(log.event_us[rows], kinds * k)
+    features = edge_features(log.history[rows].reshape(-1), as_of, together.reshape(n * kinds * k, -1))
+    features = features.reshape(n, kinds, k, -1)
+    there, count = exists[..., None], exists.sum(2)[..., None]
+    with np.errstate(invalid="ignore"):
+        mean = np.where(there, features, 0).sum(2) / np.where(count > 0, count, np.nan)
+    highest = np.where(there, features, -np.inf).max(2)
+    highest[np.isneginf(highest)] = np.nan
+    return mean.astype(np.float32), highest.astype(np.float32)
 
 
 def graph_frame(log: EntityLog, rows: NDArray[np.int64], window_days: int) -> pd.DataFrame:

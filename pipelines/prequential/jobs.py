@@ -31,7 +31,9 @@ MODELS: dict[Variant, tuple[ModelName, ...]] = {
     "shuffled_edges": ("gnn", "lightgbm_neighbours"),
     "shuffled_labels": ("lightgbm",),
 }
-_NOT_OF_A_JOB = {"weeks", "refit_every", "prefix_days", "upper_bound", "bootstrap_rounds", "workers"}
+# Their figures are held against those of the same events.
+CONTROLS: tuple[Variant, ...] = ("shuffled_edges", "shuffled_labels")
+_NOT_OF_A_JOB = {"control_refits", "weeks", "refit_every", "prefix_days", "upper_bound", "bootstrap_rounds", "workers"}
 # What a score depends on: a change elsewhere, in how scores are judged say, trains nothing again.
 CODE = (
     "feature_repo",
@@ -93,14 +95,16 @@ def jobs_of(
         }
     )
     code = code_digest(*CODE)
+    # All that a training reads of the policy: other costs train nothing again.
+    silence = sorted(policy.label_maturation_days.items())
     found = []
     for variant, models in MODELS.items():
         clean = variant == "clean_labels"
         if clean and (source.truth is None or not settings.upper_bound):
             continue
-        for refit in refits[:1] if variant == "shuffled_labels" else refits:
+        for refit in refits[: settings.control_refits] if variant in CONTROLS else refits:
             for model in models:
-                parts = [source.dataset.sha256, variant, model, refit, code, policy.sha256()]
+                parts = [source.dataset.sha256, variant, model, refit, code, silence]
                 parts += [seeded.model_dump_json(exclude=_NOT_OF_A_JOB), source.truth_digest() if clean else ""]
                 key = sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
                 out = work / "scores" / f"{source.dataset.sha12}-{refit.cutoff}-{variant}-{model}-{key}.parquet"

@@ -54,6 +54,11 @@ class Pool:
         pooled = replace(events, day=day.astype(np.int64), days=int(day.max()) + 1, cluster=cluster.astype(np.int64))
         return cls(scores, pooled, stratum.astype(np.int64))
 
+    def with_scores(self, *names: str) -> Pool:
+        """The events that have a score in all of the columns: controls are trained on some refits only."""
+        there = np.isfinite(self.scores[list(names)].to_numpy(float)).all(1)
+        return self if there.all() else Pool.of(self.scores[there].reset_index(drop=True))
+
     def score(self, name: str) -> Vector:
         """A column of probabilities, [n]."""
         return self.scores[name].to_numpy(float)
@@ -84,6 +89,8 @@ def by_week(pool: Pool, names: list[str]) -> list[WeekResult]:
         week, cutoff, seed = (rows[column].iloc[0] for column in ("week", "cutoff", "seed"))
         age = (date.fromisoformat(week) - date.fromisoformat(cutoff)).days / 7
         for name in names:
+            if rows[name].isna().any():
+                continue
             value = metrics.average_precision(rows["y"].to_numpy(float), rows[name].to_numpy(float))
             found.append(WeekResult(name, week, int(seed), value, age))
     return found

@@ -112,7 +112,7 @@ def _judge(
     progress = bar("models judged")
     measures = {"rules": judging.of_rules(pool, policy, rounds)}
     for done, name in enumerate(names, 1):
-        measures[name] = judging.of_model(pool, name, policy, rounds)
+        measures[name] = judging.of_model(pool.with_scores(name), name, policy, rounds)
         progress(done, len(names))
     gain = GraphGain.of(pool, rounds)
     chance = shuffled_labels(pool, rounds)

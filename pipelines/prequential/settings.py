@@ -20,6 +20,7 @@ class PrequentialSettings(BaseModel):
     calibrate_days: int = Field(7, ge=1, description="The last of them, to calibrate and to set thresholds on.")
     warm_up_days: int = Field(3, ge=0, description="First days of the dataset left out: windows have not filled yet.")
     prefix_days: int = Field(25, ge=2, description="Days from which features are computed again to find leaks.")
+    control_refits: int = Field(1, ge=1, description="Refits, the first, on which controls are trained too.")
     upper_bound: bool = Field(True, description="Train on clean labels without delay too, where the truth is known.")
     lightgbm: LightGbmSettings = Field(LightGbmSettings(), description="Of both kinds of trees; the seed is the run's.")
     gnn: GnnSettings = Field(GnnSettings(), description="Of the graph network; the seed is the run's.")

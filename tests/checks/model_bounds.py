@@ -111,7 +111,7 @@ def _graph(found: Evaluation) -> list[Row]:
     ]
     if gain.shuffled is not None:
         left = gain.share_left
-        word = "no gain to lose" if math.isnan(left) else f"{gain.shuffled}: {left:.0%} left"
+        word = "no gain to lose" if math.isnan(left) else f"{gain.shuffled} of {gain.unshuffled}: {left:.0%} left"
         rows.append(
             Row("the same with edges shuffled", word, "", f"at most {MOST_GAIN_LEFT:.0%} left", left <= MOST_GAIN_LEFT)
         )

@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow.compute as pc
 import pytest
 
-from components.train_gnn.entity_graph import DAY_US, EntityLog
+from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
+from components.train_gnn.replay import Layout
 from feature_repo.event_log import log_days, read_log
-from feature_repo.graph_features import CONTEXT_FEATURES
+from feature_repo.graph_features import CONTEXT_FEATURES, EDGE_FEATURES
 from feature_repo.ingestion import ingest_files
 from feature_repo.labels import no_labels
 from feature_repo.pseudonyms import Pseudonymiser
@@ -38,17 +39,31 @@ def log(log_folder: Path) -> EntityLog:
 def test_each_entity_has_its_own_features_then_mean_and_maximum_of_its_neighbours(log: EntityLog) -> None:
     rows = np.random.default_rng(1).choice(np.flatnonzero(log.history_counts.sum(1) > 3), 40, replace=False)
     found = neighbour_features(log, log.event_id[rows], WINDOW).reshape(40, 4, -1)
-    width = found.shape[2] // 3
+    width, of_edge = len(NODE_FEATURES), len(EDGE_FEATURES)
+    assert found.shape[2] == 3 * width + 2 * of_edge
     for k, row in enumerate(rows):
         snapshot = log.snapshot(int(log.arrival_day[row]) * DAY_US, WINDOW)
         x = dict(zip(snapshot.nodes.tolist(), snapshot.x, strict=True))
         for kind in range(4):
-            own, mean, highest = found[k, kind, :width], found[k, kind, width : 2 * width], found[k, kind, 2 * width :]
+            own, mean, highest, mean_edge, highest_edge = np.split(
+                found[k, kind], [width, 2 * width, 3 * width, 3 * width + of_edge]
+            )
             np.testing.assert_array_equal(own, x.get(int(log.entities[row, kind]), np.full(width, np.nan)))
             others = log.history_entities[row, kind, : log.history_counts[row, kind]].tolist()
             near = [x[other] for other in others if other in x]
             np.testing.assert_allclose(mean, np.mean(near, 0) if near else np.full(width, np.nan), rtol=1e-5)
             np.testing.assert_array_equal(highest, np.max(near, 0) if near else np.full(width, np.nan))
+            edges = edges_of(log, int(row), kind)
+            nothing = np.full(of_edge, np.nan)
+            np.testing.assert_allclose(mean_edge, edges.mean(0) if len(edges) else nothing, rtol=1e-5)
+            np.testing.assert_array_equal(highest_edge, edges.max(0) if len(edges) else nothing)
+
+
+def edges_of(log: EntityLog, row: int, kind: int) -> np.ndarray:
+    """What the network reads of one entity's interactions."""
+    layout = Layout.of(log, np.array([row]), np.zeros(0, np.int64)).graph
+    endpoint = int(np.flatnonzero(layout.endpoint_kind.numpy() == kind)[0]) if log.entities[row, kind] >= 0 else -1
+    return layout.edge_features.numpy()[layout.edge_index.numpy()[1] == endpoint]
 
 
 def test_what_the_graph_says_about_an_event_is_the_same_when_the_log_ends_after_it(
