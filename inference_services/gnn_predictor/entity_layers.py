@@ -176,5 +176,5 @@ class RelationalLayer(nn.Module):
         if torch.is_grad_enabled() or not isinstance(relation, Adjacency):
             return result + self.sum(x, relation)
         # A product of its own is filled with zeros, copied and added: half of the time of an encoding.
-        added: Tensor = result.addmm_(relation.forward, x)
-        return added
+        result.addmm_(relation.forward, x)
+        return result
