@@ -28,14 +28,14 @@ OnlineDivision = Literal["city", "tenure"]
 UNKNOWN_GROUP = "unknown"
 # Days since the rider was first seen: new, a first month, a first quarter, established.
 TENURE_BANDS = ((7.0, "under 7 days"), (30.0, "7 to 29 days"), (90.0, "30 to 89 days"), (np.inf, "90 days or more"))
-_EDGES = [edge for edge, _ in TENURE_BANDS]
+_EDGES = np.array([edge for edge, _ in TENURE_BANDS])
 _BAND_NAMES = np.array([name for _, name in TENURE_BANDS] + [UNKNOWN_GROUP], object)
 
 
 def tenure_band(tenure_days: Vector) -> Names:
     """The band of each tenure in days, [n]; NaN is unknown."""
-    place = np.where(np.isnan(tenure_days), len(_EDGES), np.digitize(tenure_days, _EDGES[:-1]))
-    return np.asarray(_BAND_NAMES[place])
+    # NaN sorts behind the last edge, to the unknown.
+    return np.asarray(_BAND_NAMES[np.searchsorted(_EDGES, tenure_days, "right")])
 
 
 def alarm_groups(city: NDArray[Any], tenure_days: Vector) -> dict[str, Names]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inference_services.alarm_groups import UNKNOWN_GROUP, alarm_offset
+from inference_services.alarm_groups import TENURE_BANDS, UNKNOWN_GROUP, alarm_offset
 
 Vector = NDArray[np.float64]
 Names = NDArray[np.object_]
@@ -41,7 +41,9 @@ def fit_alarm_offsets(
     """Additive offsets by division and group, fitted by matching quantiles of one division after the other.
 
     Every honest group's quantile at 1 - rate, less its offsets, comes to lie at that of all honest events, so the share
-    of all honest events that is alarmed at that threshold stays what it was. The unknown have no offset.
+    of all honest events that is alarmed at that threshold stays what it was. The unknown have no offset. A band of
+    tenure that has no honest event yet gets that of the next younger one, or else the next older: in a young company
+    riders grow into it while the model serves.
 
     Args:
         probability: calibrated, [n], of events that the model did not learn from.
@@ -73,4 +75,18 @@ def fit_alarm_offsets(
             }
         if np.abs(alarm_offset(offsets, groups, len(odds)) - before).max() < _TOLERANCE:
             break
+    if "tenure" in offsets:
+        offsets["tenure"] = _every_band(offsets["tenure"])
     return offsets
+
+
+def _every_band(found: Mapping[str, float]) -> dict[str, float]:
+    """The offset of each band of tenure; none where none was found."""
+    names = [name for _, name in TENURE_BANDS]
+    if not found:
+        return {}
+    nearest = {
+        place: min((k for k, name in enumerate(names) if name in found), key=lambda k: (k > place, abs(k - place)))
+        for place in range(len(names))
+    }
+    return {names[place]: found[names[of]] for place, of in nearest.items()}

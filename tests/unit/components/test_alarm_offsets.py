@@ -68,6 +68,14 @@ def test_a_small_group_has_its_share_of_the_offset() -> None:
     assert fit_alarm_offsets(p, y, groups, ["city"])["city"]["small"] == pytest.approx(whole / 10)
 
 
+def test_a_band_without_honest_events_follows_the_next_younger_one(shifted) -> None:  # type: ignore[no-untyped-def]
+    p, y, _ = shifted
+    tenure = np.where(np.arange(N) % 2 == 0, 20.0, 60.0)
+    offsets = fit_alarm_offsets(p, y, alarm_groups(np.full(N, "tehran", object), tenure), ["tenure"])["tenure"]
+    assert offsets["under 7 days"] == offsets["7 to 29 days"] != offsets["30 to 89 days"]
+    assert offsets["90 days or more"] == offsets["30 to 89 days"]
+
+
 def test_the_unknown_and_an_empty_policy_have_no_offset(shifted) -> None:  # type: ignore[no-untyped-def]
     p, y, _ = shifted
     nobody = alarm_groups(np.full(N, "tehran", object), np.full(N, np.nan))

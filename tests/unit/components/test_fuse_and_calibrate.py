@@ -23,7 +23,7 @@ from components.train_lightgbm.bundle import write_bundle as write_lightgbm
 from components.train_lightgbm.logic import score, train
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.datasets import Dataset
-from inference_services.alarm_groups import alarm_score
+from inference_services.alarm_groups import alarm_groups, alarm_offset, alarm_score
 from inference_services.calibration import sigmoid
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Fusion, Score, Thresholds, decide
@@ -166,6 +166,22 @@ def test_without_divisions_decisions_are_those_of_the_probability(
     types, probability = chosen["event_type"].to_numpy(object), chosen["challenger"].to_numpy(float)
     assert fused.alarm_offsets == {}
     assert fused.thresholds == cheapest_thresholds(off, types, probability, chosen["event_timestamp"].dt.date.nunique())
+
+
+def test_reviews_fit_the_reviewers_by_the_scores_that_decide(
+    uneven: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings
+) -> None:
+    new_l, _, new_g, _ = candidates.values()
+    few = policy.model_copy(update={"equal_alarm_rates": ("tenure",), "review_capacity_per_day": 1})
+    shifted = new_l.log_odds + 2 * (uneven["rider_tenure_days"] < 7).to_numpy()
+    fused = fuse(uneven, [Candidate(new_l.sha12, shifted)], [new_g], few)
+    chosen = fused.scores[fused.scores["split"] == "calibrate"]
+    days, types = chosen["event_timestamp"].dt.date.nunique(), chosen["event_type"].to_numpy(object)
+    p = chosen["challenger"].to_numpy(float)
+    groups = alarm_groups(chosen["city"].to_numpy(object), chosen["rider_tenure_days"].to_numpy(float))
+    alarm = alarm_score(p, alarm_offset(fused.alarm_offsets, groups, len(p)))
+    assert fused.thresholds == cheapest_thresholds(few, types, alarm, days)
+    assert fused.thresholds != cheapest_thresholds(few, types, p, days)
 
 
 def test_the_transformer_decides_as_the_step_and_the_evaluation_did(
