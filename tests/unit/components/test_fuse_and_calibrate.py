@@ -23,6 +23,7 @@ from components.train_lightgbm.bundle import write_bundle as write_lightgbm
 from components.train_lightgbm.logic import score, train
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.datasets import Dataset
+from feature_repo.graph_features import CONTEXT_FEATURES
 from inference_services.alarm_groups import alarm_groups, alarm_offset, alarm_score
 from inference_services.calibration import sigmoid
 from inference_services.policy_settings import ThresholdSettings
@@ -232,9 +233,10 @@ def test_a_champion_s_graph_scores_replay_as_when_it_was_trained(small_dataset: 
     day = (scored["ingested_at"] - scored["ingested_at"].min().floor("D")).dt.days
     split = np.select([day < 4, day < 5, day < 6, day < 7], ["train", "valid", "calibrate", "test"], "none")
     rng = np.random.default_rng(0)
-    labels = scored.assign(split=split, y=(rng.random(len(scored)) < 0.05).astype(float))
+    context = pd.DataFrame(rng.exponential(3.0, (len(scored), len(CONTEXT_FEATURES))), columns=list(CONTEXT_FEATURES))
+    labels = scored.assign(split=split, y=(rng.random(len(scored)) < 0.05).astype(float)).join(context)
     choices = GnnSettings(epochs=1, hidden=8)
-    bundle, then = train_and_write(small_dataset, labels[["event_id", "split", "y"]], choices, tmp_path / "gnn")
+    bundle, then = train_and_write(small_dataset, labels, choices, tmp_path / "gnn")
     champion = score_gnn(bundle.folder, small_dataset, labels)
     assert champion.sha12 == bundle.sha12
     assert set(labels.loc[labels["split"].isin(["calibrate", "test"]), "event_id"]) <= set(champion.log_odds.index)
