@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale check-models compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ check-world: env ## make the frozen worlds again and compare them with their rec
 
 check-parity: env ## send a week through the stream and compare every online feature with its offline value
 	@$(BIN)/python -W ignore -m tests.checks.parity $(ARGS)
+
+check-models: env ## prove what the models reach on worlds that they were not developed on (ARGS="--quick")
+	@$(BIN)/python -W ignore -m tests.checks.models_proof $(ARGS)
 
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)

@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from pipelines.cli_errors import exit_code
+from pipelines.cli_evaluate import evaluate
 from pipelines.cli_features import features_app
 from pipelines.cli_models import models_app
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
@@ -30,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fr
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
 app.add_typer(data_app, name="data")
 app.add_typer(features_app, name="features")
+app.command()(evaluate)
 
 DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]
 DEFAULT_DRIFT_PYTHON = Path(".venv-drift/bin/python")

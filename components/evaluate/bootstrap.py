@@ -30,7 +30,9 @@ class Interval:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
-def cluster_bootstrap(cluster: NDArray[Any], statistic: Statistic, *, rounds: int, seed: int) -> Vector:
+def cluster_bootstrap(
+    cluster: NDArray[Any], statistic: Statistic, *, rounds: int, seed: int, stratum: NDArray[Any] | None = None
+) -> Vector:
     """The statistic in each round of a cluster bootstrap.
 
     Args:
@@ -38,16 +40,21 @@ def cluster_bootstrap(cluster: NDArray[Any], statistic: Statistic, *, rounds: in
         statistic: of weights [n], float64; returns a number or a vector [k].
         rounds: resamples.
         seed: of the draws; equal seeds draw the same clusters, whatever the statistic.
+        stratum: which population each event is of, [n], a cluster wholly in one; each keeps its number of clusters.
 
     Returns:
         Shape [rounds] or [rounds, k].
     """
-    code = np.unique(cluster, return_inverse=True)[1]
-    size = int(code.max()) + 1
+    first, code = np.unique(cluster, return_index=True, return_inverse=True)[1:]
+    of = np.zeros(len(first), np.int64) if stratum is None else np.unique(stratum[first], return_inverse=True)[1]
+    members = [np.flatnonzero(of == which) for which in range(int(of.max()) + 1)]
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(rounds):
-        drawn = np.bincount(rng.integers(0, size, size), minlength=size).astype(float)
+        drawn = np.zeros(len(first))
+        for clusters in members:
+            size = len(clusters)
+            drawn[clusters] = np.bincount(rng.integers(0, size, size), minlength=size)
         values.append(statistic(drawn[code]))
     return np.asarray(values, np.float64)
 
@@ -84,7 +91,15 @@ class Paired:
             return interval(float(value), self.rounds[:, 0] / self.rounds[:, 1], level)
 
 
-def paired_bootstrap(cluster: NDArray[Any], first: Statistic, second: Statistic, *, rounds: int, seed: int) -> Paired:
+def paired_bootstrap(
+    cluster: NDArray[Any],
+    first: Statistic,
+    second: Statistic,
+    *,
+    rounds: int,
+    seed: int,
+    stratum: NDArray[Any] | None = None,
+) -> Paired:
     """Resamples two statistics together, so that what both share (hard weeks, lucky rings) cancels.
 
     Args:
@@ -93,13 +108,16 @@ def paired_bootstrap(cluster: NDArray[Any], first: Statistic, second: Statistic,
         second: likewise.
         rounds: resamples.
         seed: of the draws.
+        stratum: shape [n], see `cluster_bootstrap`.
     """
 
     def both(weight: Vector) -> Vector:
         return np.array([first(weight), second(weight)], np.float64)
 
     whole = both(np.ones(len(cluster)))
-    return Paired((float(whole[0]), float(whole[1])), cluster_bootstrap(cluster, both, rounds=rounds, seed=seed))
+    return Paired(
+        (float(whole[0]), float(whole[1])), cluster_bootstrap(cluster, both, rounds=rounds, seed=seed, stratum=stratum)
+    )
 
 
 def average_precision_of(y: Vector, score: Vector) -> Callable[[Vector], float]:

@@ -57,9 +57,10 @@ def write_bundle(
 def _model_card(trained: TrainedGnn, settings: GnnSettings, dataset_sha256: str) -> str:
     return f"""# fraud-gnn
 
-Two-stage graph network over riders, drivers, devices and payment instruments. Stage 1 (two GraphSAGE layers) embeds
-each entity daily from the last {settings.window_days} days; stage 2 (one message-passing layer and a head) scores an
-event at request time from its entities' embeddings and recent interactions.
+Two-stage graph network over riders, drivers, devices and payment instruments. Stage 1 (two relational layers) embeds
+each entity daily from the last {settings.window_days} days and the labels known by then; stage 2 (one message-passing
+layer and a head) scores an event at request time from its entities' embeddings, their recent interactions, and the
+store's features.
 
 - Data: dataset {dataset_sha256[:12]}; {trained.positives} fraud events, {trained.negatives} honest ones.
 - Kept pass {trained.best_epoch + 1} of {len(trained.validation)}; validation average precision

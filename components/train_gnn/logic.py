@@ -29,8 +29,8 @@ class GnnSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(7, ge=0, description="Seeds the weights, the order of days and the sample of negatives.")
-    epochs: int = Field(14, ge=1, description="Most passes over the training days.")
-    patience: int = Field(5, ge=1, description="Stop after so many passes without a better validation score.")
+    epochs: int = Field(10, ge=1, description="Most passes over the training days.")
+    patience: int = Field(4, ge=1, description="Stop after so many passes without a better validation score.")
     learning_rate: float = Field(4e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     negatives_share: float = Field(0.1, gt=0, le=1, description="Share of each day's negatives sampled in a pass.")

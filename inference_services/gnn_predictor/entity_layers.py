@@ -6,6 +6,8 @@ entity's counterparts: the plain one, and one in which frequent and recent count
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -28,16 +30,25 @@ _LAST, _EVENTS = PAIR_FEATURES.index("log_days_since_last"), PAIR_FEATURES.index
 EDGE_MEANS = len(RELATIONS) * (len(PAIR_FEATURES) + 1)
 
 
-class Adjacency(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Adjacency:
     """One weighting of one relation: rows are targets, columns are sources.
 
     Attributes:
         forward: sparse CSR [m, m].
-        backward: its transpose, which the gradient needs.
     """
 
     forward: Tensor
-    backward: Tensor
+
+    @cached_property
+    def backward(self) -> Tensor:
+        """The transpose, which the gradient needs; made when the first one is taken."""
+        m = self.forward.shape[0]
+        starts, column = self.forward.crow_indices().numpy(), self.forward.col_indices().numpy()
+        row = np.repeat(np.arange(m), np.diff(starts))
+        order = np.argsort(column, kind="stable")
+        values = self.forward.values().numpy()[order]
+        return _csr(_starts(np.bincount(column, minlength=m)), row[order].astype(np.int32), values)
 
 
 class EntityGraph(NamedTuple):
@@ -81,25 +92,26 @@ def entity_graph(
         share = np.maximum(degree, 1)
         weight = features[:, _EVENTS] * np.exp(-features[:, _LAST].astype(np.float64))
         total = np.maximum(np.bincount(target, weight, minlength=m), 1e-9)
-        plain.append(_adjacency(source, target, 1.0 / share[target], m))
-        recent.append(_adjacency(source, target, weight / total[target], m))
+        starts, column = _starts(degree), source.astype(np.int32)
+        plain.append(Adjacency(_csr(starts, column, 1.0 / share[target])))
+        recent.append(Adjacency(_csr(starts, column, weight / total[target])))
         means += [np.bincount(target, column, minlength=m) / share for column in features.T]
         means.append(np.log1p(degree))
     edge_means = torch.from_numpy(np.column_stack(means).astype(np.float32))
     return EntityGraph(torch.from_numpy(x), edge_means, tuple(plain), tuple(recent))
 
 
-def _adjacency(source: NDArray[np.int64], target: NDArray[np.int64], weight: NDArray[np.float64], m: int) -> Adjacency:
-    back = np.lexsort((target, source))
-    return Adjacency(_csr(target, source, weight, m), _csr(source[back], target[back], weight[back], m))
+def _starts(counts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Where each of m rows begins, and the end of the last, [m + 1], of how many entries they have."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
 
-def _csr(row: NDArray[np.int64], column: NDArray[np.int64], weight: NDArray[np.float64], m: int) -> Tensor:
-    """A sparse matrix [m, m] whose entries are sorted by row."""
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=m))])
+def _csr(starts: NDArray[np.int32], column: NDArray[np.int32], weight: NDArray[np.floating[Any]]) -> Tensor:
+    """A square sparse matrix whose entries are sorted by row."""
+    m = len(starts) - 1
     return torch.sparse_csr_tensor(
-        torch.from_numpy(starts.astype(np.int32)),
-        torch.from_numpy(column.astype(np.int32)),
+        torch.from_numpy(starts),
+        torch.from_numpy(column),
         torch.from_numpy(weight.astype(np.float32)),
         size=(m, m),
         check_invariants=False,
@@ -107,17 +119,17 @@ def _csr(row: NDArray[np.int64], column: NDArray[np.int64], weight: NDArray[np.f
 
 
 class _Product(torch.autograd.Function):
-    """Sparse times dense, whose gradient uses the transpose that is there already."""
+    """Sparse times dense, whose gradient uses a transpose that is made once."""
 
     @staticmethod
     def forward(ctx: Any, adjacency: Adjacency, dense: Tensor) -> Tensor:
-        ctx.backward_of = adjacency.backward
+        ctx.adjacency = adjacency
         product: Tensor = spmm(adjacency.forward, dense)
         return product
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, spmm(ctx.backward_of, gradient)
+        return None, spmm(ctx.adjacency.backward, gradient)
 
 
 class WeightedSum(MessagePassing):
@@ -156,5 +168,12 @@ class RelationalLayer(nn.Module):
         result: Tensor = self.own(h) + self.edges(edge_means)
         for layers, adjacency in ((self.plain, graph.plain), (self.recent, graph.recent)):
             for layer, relation in zip(layers, adjacency, strict=True):
-                result = result + self.sum(layer(h), relation)
+                result = self._plus(result, layer(h), relation)
         return result
+
+    def _plus(self, result: Tensor, x: Tensor, relation: Adjacency | tuple[Tensor, Tensor]) -> Tensor:
+        """`result` and the weighted sums of x; in place where no gradient is asked for."""
+        if torch.is_grad_enabled() or not isinstance(relation, Adjacency):
+            return result + self.sum(x, relation)
+        # A product of its own is filled with zeros, copied and added: half of the time of an encoding.
+        return result.addmm_(relation.forward, x)

@@ -124,7 +124,12 @@ class Standardise(nn.Module):
         self.register_buffer("deviation", torch.ones(columns))
 
     def fit(self, x: Tensor) -> None:
-        """Takes the figures of x, shape [m, columns]; a constant column is only centred."""
+        """Takes the figures of x, shape [m, columns]; a constant column is only centred.
+
+        Of fewer than two rows it takes none: they have no deviation, and none at all have no mean either.
+        """
+        if len(x) < 2:
+            return
         self.mean.copy_(x.mean(0))
         deviation = x.std(0)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))

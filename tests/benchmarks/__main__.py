@@ -20,7 +20,7 @@ GROUPS = {
     "serving": ["direct_infer"],
     "simulator": ["simulator"],
     "materialization": ["materialization"],
-    "models": ["single_row", "training_run"],
+    "models": ["single_row", "gnn_scoring", "gnn_refresh", "training_run"],
 }
 
 

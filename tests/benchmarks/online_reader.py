@@ -25,6 +25,7 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.online_reader import OnlineReader
 from feature_repo.settings import EMBEDDING_DIM, FEAST_PROJECT
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.decider import model_features
 from pipelines.report import Row
 from simulators.local_services import RedisServer
 from tests.benchmarks.feast_ways import Read, Request, feast_ways, same_embeddings
@@ -64,7 +65,8 @@ class Ours:
     def request(self, batch: EventBatch) -> Request:
         """A request for everything about these events."""
         read = self._runner.run(self._reader.read(batch))
-        return Request.of(batch, Subgraph.build(batch, read.interactions, read.interaction_counts))
+        features = model_features(batch, read)
+        return Request.of(batch, Subgraph.build(batch, features, read.interactions, read.interaction_counts))
 
     def check(self, request: Request, theirs: Read) -> None:
         """Compares the answers of both sides."""

@@ -6,13 +6,13 @@ import lightgbm
 import numpy as np
 import pandas as pd
 
+from components.evaluate.rules import rule_score
 from components.train_lightgbm.logic import encode, raw_scores, train
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.feature_names import MODEL_FEATURES
 from pipelines.report import Row
 from tests.checks import measures
 from tests.checks.raw_fields import tree_precision
-from tests.checks.rules import rule_score
 from tests.checks.worlds import World
 
 SETTINGS = LightGbmSettings(rounds=300, patience=40)

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from feature_repo.datasets import Dataset, snapshot
 from feature_repo.event_log import append, log_days, read_log
 from feature_repo.historical import training_frame
 from feature_repo.ingestion import ingest_files
 from feature_repo.pseudonyms import Pseudonymiser
+from pipelines.prequential.controls import shuffle_edges
 from simulators.ride_hailing import WorldSettings, days, read_events, read_truth, simulate
 
 WARM_UP_DAYS = 3
 # Shares of the days after the warm-up, in order. The test part is large: fraud is rare and its figures need n.
 _SPLIT_ENDS = {"train": 0.5, "valid": 0.6, "calibrate": 0.65, "test": 1.0}
-_MOVED = {"driver_id": "trip_id", "device_id": "trip_id", "payment_instrument_id": "trip_id"}
 
 
 @dataclass(frozen=True)
@@ -76,33 +74,6 @@ def with_truth(features: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     truth = events.set_index("event_id")[["is_fraud", "typology", "ring_id", "rider_id", "split"]]
     joined = features.join(truth, on="event_id", how="inner")
     return joined.assign(y=joined["is_fraud"].astype(float)).reset_index(drop=True)
-
-
-def shuffle_edges(log: pa.Table, rng: np.random.Generator) -> pa.Table:
-    """Permutes who drives, which phone and which card, among the trips of a city and day.
-
-    Every driver, phone and card keeps its number of trips on every day, so degrees stay; who meets whom is chance.
-    All events of a trip move together; an event without a trip is a unit of its own.
-    """
-    frame = log.select(["event_id", "trip_id", "city", *_MOVED]).to_pandas()
-    unit = frame["trip_id"].fillna(frame["event_id"])
-    day = pc.floor_temporal(log["event_timestamp"], unit="day").to_pandas()
-    for name in _MOVED:
-        position = log.schema.get_field_index(name)
-        moved = _permuted(frame[name], unit, frame["city"].astype(str) + day.astype(str), rng)
-        log = log.set_column(position, log.schema.field(position), pa.array(moved, pa.string(), from_pandas=True))
-    return log
-
-
-def _permuted(ids: pd.Series, unit: pd.Series, block: pd.Series, rng: np.random.Generator) -> pd.Series:
-    first = pd.DataFrame({"id": ids, "unit": unit, "block": block}).dropna(subset=["id"]).drop_duplicates("unit")
-    # Two orders of the same blocks: by position within a block, and at random within it.
-    code = pd.factorize(first["block"])[0]
-    here = np.argsort(code, kind="stable")
-    there = np.lexsort((rng.random(len(code)), code))
-    new = np.empty(len(code), object)
-    new[here] = first["id"].to_numpy()[there]
-    return unit.map(pd.Series(new, index=first["unit"].to_numpy())).where(ids.notna())
 
 
 def _features(log: Path, work: Path, labels: Path) -> pd.DataFrame:

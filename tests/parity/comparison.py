@@ -17,6 +17,7 @@ from components.train_gnn.entity_graph import DAY_US, EntityLog, Snapshot
 from components.train_gnn.replay import encode, event_graph, one_thread
 from feature_repo.datasets import Dataset
 from feature_repo.feature_names import MODEL_FEATURES
+from feature_repo.graph_features import CONTEXT_FEATURES
 from feature_repo.historical import training_frame
 from feature_repo.online_reader import OnlineReader
 from feature_repo.settings import EMBEDDING_DIM
@@ -50,9 +51,9 @@ class Offline:
     def of(cls, dataset: Dataset, work: Path) -> Offline:
         """Runs on a dataset what training runs on it."""
         events = dataset.event_table()
-        log = EntityLog.read(events)
-        frame = training_frame(dataset.path, work).set_index("event_id")
-        return cls(frame, log, _last_sequence(log, events["stream_seq"].to_numpy()))
+        frame = training_frame(dataset.path, work)
+        log = EntityLog.read(events, dataset.label_table(), frame)
+        return cls(frame.set_index("event_id"), log, _last_sequence(log, events["stream_seq"].to_numpy()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,10 @@ def _compared(name: str, ours: NDArray[Any], theirs: NDArray[Any]) -> Compared:
 
 
 def _subgraph(online: Online, rows: NDArray[np.int64]) -> Subgraph:
-    return Subgraph.build(
-        online.events.take(rows), online.read.interactions[rows], online.read.interaction_counts[rows]
-    )
+    served = model_features(online.events, online.read)
+    features = {name: served[name][rows] for name in CONTEXT_FEATURES}
+    read = online.read
+    return Subgraph.build(online.events.take(rows), features, read.interactions[rows], read.interaction_counts[rows])
 
 
 async def _embeddings(
@@ -183,6 +185,12 @@ def _last_sequence(log: EntityLog, stream_seq: NDArray[np.int64]) -> NDArray[np.
 
 # No entity has an embedding: for the tensors that do not depend on any.
 _NO_EMBEDDINGS = (
-    Snapshot(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros((2, 0), np.int64)),
+    Snapshot(
+        nodes=np.zeros(0, np.int64),
+        x=np.zeros((0, 0), np.float32),
+        edge_index=np.zeros((2, 0), np.int64),
+        relation=np.zeros(0, np.int64),
+        edge_features=np.zeros((0, 0), np.float32),
+    ),
     torch.zeros(0, EMBEDDING_DIM),
 )

@@ -104,7 +104,7 @@ def publish(features: FeatureSettings, log: Path, labels: Path, day: date, bundl
     now = datetime.combine(day, time(), UTC)
     write_profiles(log, labels, now, features.offline)
     if bundle is not None:
-        write_embeddings(bundle.folder, log, now, features.offline)
+        write_embeddings(bundle.folder, log, labels, now, features.offline)
     materialize(features, now)
 
 

@@ -19,7 +19,8 @@ import pytest
 import redis
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
-from components.train_gnn.replay import score_events
+from components.train_gnn.entity_graph import EntityLog
+from components.train_gnn.replay import score_log
 from feature_repo.datasets import snapshot
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
@@ -230,11 +231,15 @@ def test_what_serving_saw_is_what_training_joins(replayed: pd.DataFrame, afterwa
             np.testing.assert_allclose(online, frame[name].to_numpy(float), rtol=0, atol=1e-9, err_msg=name)
 
 
-def test_the_graph_network_scores_online_as_offline(replayed: pd.DataFrame, afterwards: Any, company: Company) -> None:
+def test_the_graph_network_scores_online_as_offline(
+    replayed: pd.DataFrame, afterwards: Any, company: Company, tmp_path: Path
+) -> None:
     gnn = registered(company.mlflow_url, "champion").gnn
     folder = company.workspace.bundles / "fraud-gnn" / f"{gnn.version}-{gnn.sha12}"
     day = (company.workspace.live_day() - pd.Timestamp("1970-01-01").date()).days
-    raw = score_events(load_network(folder), afterwards.event_table(), [day])
+    frame = training_frame(afterwards.path, tmp_path)
+    log = EntityLog.read(afterwards.event_table(), afterwards.label_table(), frame)
+    raw = score_log(load_network(folder), log, [day])
     calibration = read_calibrations(json.loads((folder / "calibration.json").read_text()), (FULL,))[FULL]
     offline = pd.Series(sigmoid(calibration.log_odds(raw.to_numpy())), index=raw.index)
     np.testing.assert_allclose(replayed["gnn_probability"], offline[replayed["event_id"]], rtol=0, atol=1e-5)

@@ -7,11 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from components.evaluate.rules import RULES, rule_score
+from pipelines.prequential.controls import shuffle_edges
 from tests.checks import measures
 from tests.checks.neighbours import neighbour_rows
 from tests.checks.raw_fields import id_row
-from tests.checks.rules import RULES, rule_score
-from tests.checks.worlds import shuffle_edges, splits
+from tests.checks.worlds import splits
 
 N, FRAUD = 4000, 60
 

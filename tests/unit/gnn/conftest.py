@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -11,9 +13,12 @@ import pytest
 from components.train_gnn.bundle import fit_calibration, write_bundle
 from components.train_gnn.entity_graph import EntityLog
 from components.train_gnn.logic import GnnSettings, TrainedGnn, train
-from components.train_gnn.replay import score_events
+from components.train_gnn.replay import score_log
 from feature_repo.event_log import read_log
+from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from feature_repo.graph_features import CONTEXT_FEATURES
 from feature_repo.ingestion import ingest_files
+from feature_repo.labels import read_labels
 from feature_repo.pseudonyms import Pseudonymiser
 from inference_services.bundle import Bundle
 from simulators.ride_hailing import read_truth
@@ -37,9 +42,36 @@ def events(event_log: Path) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def labels(events: pa.Table, small_world: Path) -> pd.DataFrame:
+def label_log(small_world: Path) -> pa.Table:
+    """What the company came to know, and when."""
+    return read_labels(small_world / "labels")
+
+
+@pytest.fixture(scope="session")
+def context(events: pa.Table) -> pd.DataFrame:
+    """Any values of `CONTEXT_FEATURES` for the scored events, a tenth of them unknown."""
+    rng = np.random.default_rng(0)
+    scored = [t in SCORED_EVENT_TYPES for t in events.column("event_type").to_pylist()]
+    ids = np.array(events.column("event_id").to_pylist())[scored]
+    values = rng.exponential(3.0, (len(ids), len(CONTEXT_FEATURES)))
+    values[rng.random(values.shape) < 0.1] = np.nan
+    return pd.DataFrame(values, columns=list(CONTEXT_FEATURES)).assign(event_id=ids)
+
+
+@pytest.fixture(scope="session")
+def read(label_log: pa.Table, context: pd.DataFrame) -> Callable[[pa.Table], EntityLog]:
+    """Reads events with what was known of them."""
+    return lambda table: EntityLog.read(table, label_log, context)
+
+
+@pytest.fixture(scope="session")
+def log(events: pa.Table, read: Callable[[pa.Table], EntityLog]) -> EntityLog:
+    return read(events)
+
+
+@pytest.fixture(scope="session")
+def labels(log: EntityLog, small_world: Path) -> pd.DataFrame:
     """The truth as labels: what is tested is the replay, not how labels mature."""
-    log = EntityLog.read(events)
     fraud = set(read_truth(small_world).to_pandas().query("is_fraud").event_id)
     day = log.arrival_day - log.arrival_day.min()
     return pd.DataFrame(
@@ -52,13 +84,13 @@ def labels(events: pa.Table, small_world: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def trained(events: pa.Table, labels: pd.DataFrame, gnn_settings: GnnSettings) -> TrainedGnn:
-    return train(EntityLog.read(events), labels, gnn_settings)
+def trained(log: EntityLog, labels: pd.DataFrame, gnn_settings: GnnSettings) -> TrainedGnn:
+    return train(log, labels, gnn_settings)
 
 
 @pytest.fixture(scope="session")
-def scores(events: pa.Table, trained: TrainedGnn) -> pd.Series:
-    return score_events(trained.network, events)
+def scores(log: EntityLog, trained: TrainedGnn) -> pd.Series:
+    return score_log(trained.network, log)
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ from kserve import InferInput, InferRequest, InferResponse
 
 from components.train_gnn.bundle import fit_calibration
 from components.train_gnn.entity_graph import DAY_US, EntityLog
-from components.train_gnn.replay import score_events, scored_rows
+from components.train_gnn.replay import score_log, scored_rows
 from components.write_embeddings.logic import write_embeddings
 from feature_repo.event_batch import EventBatch
-from feature_repo.graph_features import neighbour_history
+from feature_repo.graph_features import CONTEXT_FEATURES, neighbour_history
 from feature_repo.pseudonyms import ENTITY_KINDS, parse_pseudonym
 from inference_services.bundle import Bundle, write_manifest
 from inference_services.errors import BundleError, InvalidRequest
@@ -76,26 +76,35 @@ def model(bundle: Bundle) -> GnnPredictor:
 
 
 @pytest.fixture(scope="module")
-def last_day(events: pa.Table) -> tuple[int, np.ndarray]:
+def last_day(log: EntityLog) -> tuple[int, np.ndarray]:
     """The last day, and the rows of its scored events."""
-    log = EntityLog.read(events)
     day = int(log.arrival_day.max())
     return day, scored_rows(log, [day])[day]
 
 
 @pytest.fixture(scope="module")
 def tensors(
-    events: pa.Table, event_log: Path, bundle: Bundle, last_day: tuple[int, np.ndarray], tmp_path_factory: Any
+    *,
+    events: pa.Table,
+    event_log: Path,
+    small_world: Path,
+    context: pd.DataFrame,
+    bundle: Bundle,
+    last_day: tuple[int, np.ndarray],
+    tmp_path_factory: Any,
 ) -> dict[str, np.ndarray]:
     """The request that a transformer would send for the last day's events."""
     day, rows = last_day
     offline = tmp_path_factory.mktemp("offline")
-    counts = write_embeddings(bundle.folder, event_log, datetime.fromtimestamp(day * DAY_US / 1e6, UTC), offline)
+    at = datetime.fromtimestamp(day * DAY_US / 1e6, UTC)
+    counts = write_embeddings(bundle.folder, event_log, small_world / "labels", at, offline)
     assert all(counts.values())
     lookup = StoredEmbeddings(offline / "embeddings" / bundle.sha12)
     batch = EventBatch.from_arrow(events)
     history, seen = neighbour_history(batch)
-    graph = Subgraph.build(batch.take(rows), history[rows], seen[rows])
+    known = context.set_index("event_id").loc[batch["event_id"][rows]]
+    features = {name: known[name].to_numpy() for name in CONTEXT_FEATURES}
+    graph = Subgraph.build(batch.take(rows), features, history[rows], seen[rows])
     return graph.tensors({bundle.sha12: lookup(graph.kinds, graph.ids, graph.key_ids)})
 
 
@@ -143,8 +152,8 @@ def test_a_score_does_not_depend_on_the_batch(
     np.testing.assert_allclose(answer(model, alone)["raw_score"], whole[3:4], rtol=0, atol=1e-5)
 
 
-def test_a_bundle_read_back_scores_the_same(bundle: Bundle, events: pa.Table, scores: pd.Series) -> None:
-    pd.testing.assert_series_equal(score_events(load_network(bundle.folder), events), scores, rtol=0, atol=1e-6)
+def test_a_bundle_read_back_scores_the_same(bundle: Bundle, log: EntityLog, scores: pd.Series) -> None:
+    pd.testing.assert_series_equal(score_log(load_network(bundle.folder), log), scores, rtol=0, atol=1e-6)
 
 
 def test_a_large_batch_is_scored_beside_the_event_loop_and_a_small_one_in_it(
@@ -209,11 +218,12 @@ def test_an_event_with_two_endpoints_of_a_kind_is_refused(model: GnnPredictor, t
         ask(model, {**tensors, "endpoint_kind": kinds})
 
 
-def test_a_bundle_of_other_features_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("feature", ["log_age_hours", "log_times_with_device", "log_rider_tenure_days", "log_amount"])
+def test_a_bundle_of_other_features_is_refused(bundle: Bundle, feature: str, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(bundle.folder, folder)
     config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace("log_age_hours", "log_age_days"))
+    (folder / "config.json").write_text(config.replace(feature, "log_of_something_else"))
     write_manifest(folder, "fraud-gnn", {})
     with pytest.raises(BundleError, match="train again"):
         GnnPredictor("fraud-gnn", folder)

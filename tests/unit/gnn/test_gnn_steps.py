@@ -31,7 +31,7 @@ from components.write_embeddings.logic import write_embeddings as write_from_log
 from feature_repo.datasets import snapshot
 from feature_repo.definitions import definitions
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
-from feature_repo.graph_features import EDGE_FEATURES, EVENT_FEATURES
+from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.bundle import Bundle, verify
@@ -41,11 +41,17 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
-    event_log: Path, small_world: Path, labels: pd.DataFrame, gnn_settings: GnnSettings, tmp_path: Path
+    *,
+    event_log: Path,
+    small_world: Path,
+    labels: pd.DataFrame,
+    context: pd.DataFrame,
+    gnn_settings: GnnSettings,
+    tmp_path: Path,
 ) -> None:
     last = datetime.fromisoformat("2026-01-15").date()
     dataset = snapshot(event_log, small_world / "labels", tmp_path / "datasets", last)
-    labels.to_parquet(tmp_path / "training.parquet")
+    labels.merge(context, "left", "event_id").to_parquet(tmp_path / "training.parquet")
     model, scores = dsl.Model(uri=str(tmp_path / "model")), dsl.Dataset(uri=str(tmp_path / "scores.parquet"))
     settings = gnn_settings.model_dump()
     training_set = dsl.Dataset(uri=str(tmp_path / "training.parquet"))
@@ -60,19 +66,25 @@ def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
     np.testing.assert_allclose(frame.gnn_log_odds, platt.log_odds(frame.gnn_raw.to_numpy()), atol=1e-12)
 
 
-def test_a_bundle_names_the_feature_service_of_its_content(bundle: Bundle, event_log: Path, tmp_path: Path) -> None:
+def test_a_bundle_names_the_feature_service_of_its_content(
+    bundle: Bundle, event_log: Path, small_world: Path, tmp_path: Path
+) -> None:
     assert verify(bundle.folder, "fraud-gnn").sha256 == bundle.sha256
     as_of = "2026-01-10T00:00:00+00:00"
-    write_embeddings.python_func(str(event_log), as_of, [str(bundle.folder)], dsl.Dataset(uri=str(tmp_path)))
+    labels, features = str(small_world / "labels"), dsl.Dataset(uri=str(tmp_path))
+    write_embeddings.python_func(str(event_log), labels, as_of, [str(bundle.folder)], features)
     services = [d for d in definitions(tmp_path) if isinstance(d, FeatureService)]
     (mine,) = (s for s in services if s.name == bundle.metadata["feature_service"])
     embeddings = {p.name for p in mine.feature_view_projections if "_embedding_" in p.name}
     assert embeddings == {f"{kind}_embedding_{bundle.sha12}" for kind in ENTITY_KINDS}
 
 
-def test_the_embeddings_step_writes_one_row_for_each_entity(event_log: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_the_embeddings_step_writes_one_row_for_each_entity(
+    event_log: Path, small_world: Path, bundle: Bundle, tmp_path: Path
+) -> None:
     as_of, features = "2026-01-10T00:00:00+00:00", dsl.Dataset(uri=str(tmp_path))
-    write_embeddings.python_func(str(event_log), as_of, [str(bundle.folder)], features)
+    labels = str(small_world / "labels")
+    write_embeddings.python_func(str(event_log), labels, as_of, [str(bundle.folder)], features)
     table = pq.read_table(tmp_path / "embeddings" / bundle.sha12 / "rider.parquet")
     counts = features.metadata[bundle.folder.name]
     assert table.num_rows == counts["rider"] == len(set(table["rider_id"].to_pylist()))
@@ -86,7 +98,7 @@ def test_an_entity_that_left_the_window_is_written_as_empty_for_a_week(
     acted = events.select(["rider_id", "event_timestamp"]).to_pandas().groupby("rider_id")["event_timestamp"].max()
     for days in (29, 36, 50):
         as_of = acted.max() + pd.Timedelta(days=days)
-        write_from_log(bundle.folder, event_log, as_of.to_pydatetime(), tmp_path)
+        write_from_log(bundle.folder, event_log, tmp_path / "no labels", as_of.to_pydatetime(), tmp_path)
         table = pq.read_table(tmp_path / "embeddings" / bundle.sha12 / "rider.parquet").to_pylist()
         empty = {row["rider_id"] for row in table if row["embedding"] is None}
         window, week = as_of - pd.Timedelta(days=30), as_of - pd.Timedelta(days=37)
@@ -102,11 +114,11 @@ def test_a_step_compiles_to_the_same_bytes_twice(step: object, tmp_path: Path) -
 
 
 def test_a_split_without_fraud_is_refused_by_name(
-    events: pa.Table, labels: pd.DataFrame, gnn_settings: GnnSettings
+    log: EntityLog, labels: pd.DataFrame, gnn_settings: GnnSettings
 ) -> None:
     honest = labels.assign(y=labels.y.where(labels.split != "valid", 0.0))
     with pytest.raises(TooFewLabels, match="'valid'"):
-        train(EntityLog.read(events), honest, gnn_settings)
+        train(log, honest, gnn_settings)
 
 
 def test_the_width_of_an_embedding_is_no_choice_of_the_training() -> None:
@@ -152,7 +164,7 @@ def test_the_process_scores_a_lone_event_and_refuses_what_it_cannot_read(bundle:
     d = bundle.metadata["embedding_dim"]
     none, one = np.zeros(0, np.int64), np.zeros(1, np.int64)
     tensors: dict[str, np.ndarray] = {
-        "event_features": np.zeros((1, len(EVENT_FEATURES)), np.float32),
+        "event_features": np.zeros((1, len(HEAD_FEATURES)), np.float32),
         "edge_features": np.zeros((0, len(EDGE_FEATURES)), np.float32),
         "edge_index": np.zeros((2, 0), np.int64),
         "endpoint_kind": one,

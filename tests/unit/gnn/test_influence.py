@@ -9,7 +9,7 @@ import pytest
 from kserve import InferRequest
 from kserve.protocol.infer_type import RequestedOutput
 
-from feature_repo.graph_features import EDGE_FEATURES, EVENT_FEATURES, K_NEIGHBOURS
+from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.bundle import Bundle
@@ -33,7 +33,7 @@ def make_graph(events: int = 4, seed: int = 0, interactions: int = K_NEIGHBOURS)
     target = np.repeat(np.arange(e), rng.integers(0, interactions + 1, e))
     m = len(target)
     return {
-        "event_features": rng.normal(0, 1, (events, len(EVENT_FEATURES))).astype(np.float32),
+        "event_features": rng.normal(0, 1, (events, len(HEAD_FEATURES))).astype(np.float32),
         "endpoint_kind": np.array(kinds)[keep],
         "endpoint_event": endpoint_event,
         "endpoint_embedding": rng.normal(0, 1, (e, EMBEDDING_DIM)).astype(np.float32),

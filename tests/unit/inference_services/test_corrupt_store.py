@@ -17,6 +17,7 @@ from feature_repo.graph_features import INTERACTION, encode_interactions
 from feature_repo.online_reader import CORRUPT, OnlineReader, StoreRead
 from feature_repo.tiles import ACTIVITY_KINDS, PackedTiles
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.decider import model_features
 from tests.unit.feature_repo.tile_oracle import PlainTiles
 
 NOW_US = 1_770_000_000_000_000
@@ -96,7 +97,9 @@ def read(url: str) -> tuple[StoreRead, Any]:
         reader = OnlineReader(url, timeout_s=5)
         try:
             found = await reader.read(batch())
-            graph = Subgraph.build(batch(), found.interactions, found.interaction_counts)
+            graph = Subgraph.build(
+                batch(), model_features(batch(), found), found.interactions, found.interaction_counts
+            )
             return found, await reader.embeddings(VERSION, graph.kinds, graph.ids, graph.key_ids, DIM)
         finally:
             await reader.close()

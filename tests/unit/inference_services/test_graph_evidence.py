@@ -10,7 +10,7 @@ import pytest
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import EVENT_TYPES
-from feature_repo.graph_features import INTERACTION
+from feature_repo.graph_features import CONTEXT_FEATURES, INTERACTION
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.graph_evidence import (
     MAX_GRAPH_REASONS,
@@ -138,6 +138,7 @@ def test_histories_find_the_interactions_behind_the_tensors() -> None:
     interactions = np.zeros((2, 4, 8), INTERACTION)
     counts = np.zeros((2, 4), np.int64)
     counts[0, 0], counts[1, 2] = 1, 2
+    features = {name: np.zeros(2) for name in CONTEXT_FEATURES}
     interactions[0, 0, 0] = (
         0xDD,
         1,
@@ -147,7 +148,7 @@ def test_histories_find_the_interactions_behind_the_tensors() -> None:
         7,
     )
     interactions[1, 2, :2]["id"], interactions[1, 2, :2]["key_id"] = [0xA1, 0xA2], 1
-    graph = Subgraph.build(batch, interactions, counts)
+    graph = Subgraph.build(batch, features, interactions, counts)
     found = histories(batch, graph, interactions, np.arange(6.0), np.array([0.1, 0.2, 0.3]))
     assert [[(h.kind, h.influence, len(h.interactions)) for h in event] for event in found] == [
         [("rider", 0.0, 1), ("device", 1.0, 0), ("payment_instrument", 2.0, 0)],

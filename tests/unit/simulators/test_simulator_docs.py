@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from components.evaluate.rules import RULES
 from simulators.ride_hailing import WorldSettings
 from simulators.ride_hailing.settings import TYPOLOGIES
 from tests.checks.docs_tables import PAGE, tables, with_tables
-from tests.checks.rules import RULES
 from tests.conftest import ROOT
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from tests.checks.measures import Vector
+Vector = NDArray[np.float64]
 
 # (feature, from which value on it is suspicious): the levels are round numbers a person would pick, not fitted.
 RULES: tuple[tuple[str, float], ...] = (
@@ -29,4 +30,4 @@ RULES: tuple[tuple[str, float], ...] = (
 def rule_score(features: pd.DataFrame) -> Vector:
     """How many rules each event breaks, shape [n]."""
     hits = [np.nan_to_num(features[name].to_numpy(float), nan=-np.inf) >= level for name, level in RULES]
-    return np.sum(hits, axis=0).astype(np.float64)
+    return np.asarray(np.sum(hits, axis=0), np.float64)
