@@ -18,8 +18,8 @@
 # truth about it to train and to judge: no model in service may, but this is a researcher's look at a simulated system.
 # `docs/models.md` says what follows.
 #
-# `FRAUD_ABLATION=world-v1` does the same on the frozen development world, in half an hour of one core; world, features
-# and scores stay in `.local/ablation`, to be deleted after a change of the code.
+# `FRAUD_ABLATION=world-v1` does the same on the frozen development world, in ten to fifteen minutes of one core.
+# World, features and scores stay in `.local/ablation`, to be deleted after a change of the code.
 
 # %%
 import os
@@ -339,8 +339,8 @@ pd.DataFrame({name: {kind: told(of_column(results[name][kind])) for kind in KIND
 # %% [markdown]
 # ## Measured on world-v1
 #
-# Seed 7, 379,758 events; trained on days 33 to 72, stopped by 73 to 78, combined on 79 to 83, judged on 84 to 97: 57,746
-# events, 379 of them fraud, 149 of the two kinds. Eight passes, hidden width 64.
+# Seed 7, 379,758 events; trained on days 33 to 72, stopped by 73 to 78, combined on 79 to 83, judged on 84 to 97:
+# 57,746 events, 379 of them fraud, 149 of the two kinds. Eight passes, hidden width 64.
 #
 # | | AP, all fraud | AP, collusion and multi-accounting | the same, less full |
 # |---|---|---|---|
@@ -363,27 +363,27 @@ pd.DataFrame({name: {kind: told(of_column(results[name][kind])) for kind in KIND
 # | fused, without both | 0.597 (0.504 to 0.687) | 0.705 (0.515 to 0.808) | -0.029 (-0.066 to 0.020) |
 # | fused, shuffled edges | 0.591 (0.495 to 0.688) | 0.702 (0.528 to 0.813) | -0.032 (-0.062 to 0.024) |
 #
-# On this fortnight, with clean labels, **the graph adds nothing that can be told from chance.** Over the two seeds, AP on
-# collusion and multi-accounting is 0.708 on average with the graph (0.734 and 0.682), 0.690 with shuffled edges (0.706 and
-# 0.673) and 0.712 without any graph (0.713 and 0.711). The seed alone moves the full network by 0.053, more than any part
-# of the graph does.
+# On this fortnight, with clean labels, **the graph adds nothing that can be told from chance.** Over the two seeds, AP
+# on collusion and multi-accounting is 0.708 on average with the graph (0.734 and 0.682), 0.690 with shuffled edges
+# (0.706 and 0.673) and 0.712 without any graph (0.713 and 0.711). The seed alone moves the full network by 0.053, more
+# than any part of the graph does in either.
 #
 # - **Stages:** without stage 1 the AP falls by 0.012 (-0.033 to 0.010 against full), without the interactions by none.
 # - **Neighbours:** from K = 0 to 8 there is no trend. More than 8 would need more storage; it is unmeasured.
-# - **Label history** (0.026) and **shuffled edges** (0.028) have the sign that they should, within the noise of a seed;
-#   **co-occurrence** has none.
-# - **The store's features** at the head are the one part whose loss shows beyond it: 0.087 (0.011 to 0.179). Without them
-#   the network, which then has only the event and the graph, still has 0.648, as the trees have with all features.
-# - **Against the trees** the network has 0.099 more on these two kinds (0.018 to 0.164). A network without the graph has
-#   most of that lead, so it is the other kind of model that helps, not who met whom. On GPS spoofing the trees find 31 %
-#   of the fraud at 1 % false positives, the network 13 %.
-# - **Fused** with the trees, AP over all fraud is 0.611 (0.522 to 0.703), the highest here; with the network without the
-#   graph it is 0.597 and with shuffled edges 0.591. The intervals overlap.
+# - **Label history** (0.026) and **shuffled edges** (0.028) have the sign that they should, within the noise of a
+#   seed; **co-occurrence** has none.
+# - **The store's features** at the head are the one part whose loss goes beyond that: 0.087 (0.011 to 0.179; one
+#   seed). Without them the network, which then has only the event and the graph, still has 0.648, about what the trees
+#   have with all features.
+# - **Against the trees** the network has 0.099 more on these two kinds (0.018 to 0.164), with the other seed 0.046. A
+#   network without the graph has most of that lead, so it is the other kind of model that helps, not who met whom. On
+#   GPS spoofing the trees find 31 % of the fraud at 1 % false positives, the network 13 %.
+# - **Fused** with the trees, AP over all fraud is 0.611 (0.522 to 0.703), the highest here; with the network without
+#   the graph it is 0.597 and with shuffled edges 0.591. The intervals overlap.
 #
-# The store's features count pairs, distinct counterparts and repeats already: of what two hops could add, that leaves
-# little. There are 149 frauds of the two kinds in few rings, so intervals are wide, and two seeds are few: a gain of a few
-# hundredths can be neither shown nor ruled out here. The tactics of collusion and of GPS spoofing change on the first day
-# that is judged.
+# A likely reason, not tested: the store's features count pairs, distinct counterparts and repeats already. With 149
+# frauds of the two kinds the intervals are wide, and two seeds are few: a gain of a few hundredths can be neither
+# shown nor ruled out here. The tactics of collusion and of GPS spoofing change on the first day that is judged.
 
 # %% [markdown]
 # ## A ring's neighbourhood
