@@ -366,7 +366,7 @@ pd.DataFrame({name: {kind: told(of_column(results[name][kind])) for kind in KIND
 # On this fortnight, with clean labels, **the graph adds nothing that can be told from chance.** Over the two seeds, AP
 # on collusion and multi-accounting is 0.708 on average with the graph (0.734 and 0.682), 0.690 with shuffled edges
 # (0.706 and 0.673) and 0.712 without any graph (0.713 and 0.711). The seed alone moves the full network by 0.053, more
-# than any part of the graph does in either.
+# than any part of the graph does under one seed.
 #
 # - **Stages:** without stage 1 the AP falls by 0.012 (-0.033 to 0.010 against full), without the interactions by none.
 # - **Neighbours:** from K = 0 to 8 there is no trend. More than 8 would need more storage; it is unmeasured.
