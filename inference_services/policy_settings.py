@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from inference_services.alarm_groups import OnlineDivision
 from inference_services.errors import BadSettings
 
 # Key of the window that typologies without one of their own have.
@@ -35,11 +36,22 @@ class ThresholdSettings(BaseModel):
     false_block_cost: Mapping[str, Cost] = Field(description="Cost of blocking an honest event, toman, by event type.")
     missed_fraud_cost: Mapping[str, Cost] = Field(description="Cost of letting a fraud pass, toman, by event type.")
 
+    equal_alarm_rates: tuple[OnlineDivision, ...] = Field(
+        (), description="Divisions whose groups' honest events are alarmed equally often; none: one threshold for all."
+    )
+
     @field_validator("false_block_cost", "missed_fraud_cost")
     @classmethod
     def _every_scored_type(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         if set(value) != set(SCORED_EVENT_TYPES):
             raise ValueError(f"must have exactly the keys {', '.join(SCORED_EVENT_TYPES)}")
+        return value
+
+    @field_validator("equal_alarm_rates")
+    @classmethod
+    def _each_once(cls, value: tuple[OnlineDivision, ...]) -> tuple[OnlineDivision, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a division twice")
         return value
 
     @field_validator("label_maturation_days")

@@ -26,14 +26,13 @@ def evaluate(
         scores: parquet of `fuse_and_calibrate`.
         lightgbm: the new fraud-lightgbm bundle, whose time for one event is measured.
         gnn: the new fraud-gnn bundle, likewise.
-        fusion: the fraud-fusion bundle, for its thresholds.
+        fusion: the fraud-fusion bundle, for its thresholds and alarm offsets.
         tracking_uri: MLflow server.
         run_id: the MLflow run that takes metrics and artifacts.
         evaluation: JSON of all measures.
         report: the page.
         metrics: the challenger's measures, for the pipeline's page.
     """
-    import json
     from pathlib import Path
 
     import pandas as pd
@@ -44,15 +43,15 @@ def evaluate(
     from components.evaluate.step import judge, report_of
     from components.outbox_delivery import telling
     from inference_services.policy_settings import ThresholdSettings
-    from inference_services.transformer.fusion import Thresholds
+    from inference_services.transformer.fusion import Fusion
 
     table = pd.read_parquet(scores.path)
-    chosen = json.loads((Path(fusion.path) / "fusion.json").read_text())["thresholds"]
-    thresholds = {name: Thresholds(**both) for name, both in chosen.items()}
+    served = Fusion.load(Path(fusion.path))
+    offsets = served.alarm_offsets
     costs = ThresholdSettings.model_validate(yaml.safe_load(policy))
-    found = judge(table, thresholds, costs, lightgbm=Path(lightgbm.path), gnn=Path(gnn.path))
+    found = judge(table, served.thresholds, costs, lightgbm=Path(lightgbm.path), gnn=Path(gnn.path), offsets=offsets)
     Path(evaluation.path).write_text(to_json(found), "utf-8")
-    Path(report.path).write_text(render(report_of(table, found, costs)), "utf-8")
+    Path(report.path).write_text(render(report_of(table, found, costs, offsets)), "utf-8")
     for name, value in flat_metrics(found["pairs"]["challenger"]).items():
         metrics.log_metric(name, value)
     with telling(tracking_uri, run_id) as outbox:

@@ -12,15 +12,13 @@ from scipy.stats import norm  # type: ignore[import-untyped]  # it ships none
 
 from components.evaluate.bootstrap import Interval, cluster_bootstrap, interval
 from components.evaluate.metrics import threshold_at_fpr
+from inference_services.alarm_groups import UNKNOWN_GROUP
 
 Vector = NDArray[np.float64]
 Names = NDArray[np.object_]
 
-UNKNOWN = "unknown"
 # Below this a rate of 5 % rests on fewer than ten people.
 LEAST_HONEST = 200
-# Days since the rider was first seen: new, a first month, a first quarter, established.
-TENURE_BANDS = ((7.0, "under 7 days"), (30.0, "7 to 29 days"), (90.0, "30 to 89 days"), (np.inf, "90 days or more"))
 DEVICE_TIERS = ("precise", "middling", "coarse")
 _NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
@@ -55,13 +53,6 @@ class Fairness:
     ratio: Interval
 
 
-def tenure_band(tenure_days: Vector) -> Names:
-    """The band of each tenure in days, [n]; NaN is unknown."""
-    edges = [edge for edge, _ in TENURE_BANDS]
-    names = np.array([name for _, name in TENURE_BANDS] + [UNKNOWN], object)
-    return np.asarray(names[np.where(np.isnan(tenure_days), len(edges), np.digitize(tenure_days, edges[:-1]))])
-
-
 def device_tier(accuracy_m: Vector) -> Names:
     """Tiers of phones by the terciles of their usual GPS radius, [n]; the coarse third holds the cheap phones.
 
@@ -72,7 +63,7 @@ def device_tier(accuracy_m: Vector) -> Names:
         accuracy_m: usual radius of each event's phone, metres, [n], NaN where it never reported one.
     """
     known = np.isfinite(accuracy_m)
-    tier = np.full(len(accuracy_m), UNKNOWN, object)
+    tier = np.full(len(accuracy_m), UNKNOWN_GROUP, object)
     if known.any():
         edges = np.quantile(accuracy_m[known], [1 / 3, 2 / 3])
         tier[known] = np.array(DEVICE_TIERS, object)[np.searchsorted(edges, accuracy_m[known], "left")]
@@ -128,7 +119,7 @@ def false_positive_rates(
             return np.asarray(np.bincount(code, weight * flagged, len(names)) / drawn)
 
     rounds_of = cluster_bootstrap(cluster, rates, rounds=rounds, seed=seed)
-    compared = (size >= least) & (names != UNKNOWN)
+    compared = (size >= least) & (names != UNKNOWN_GROUP)
     groups = tuple(
         GroupRate(str(name), int(n), interval(r, column, level), bool(counts))
         for name, n, r, column, counts in zip(names, size, rate, rounds_of.T, compared, strict=True)

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.errors import TooFewLabels
-from components.evaluate.fairness import device_tier, tenure_band
+from components.evaluate.fairness import device_tier
+from inference_services.alarm_groups import Offsets, alarm_offset, alarm_score, tenure_band
 
 Vector = NDArray[np.float64]
 Names = NDArray[np.object_]
@@ -81,6 +82,10 @@ class Labelled:
             cluster=np.unique(belongs.to_numpy(), return_inverse=True)[1],
             groups=_groups(frame),
         )
+
+    def alarm_score(self, probability: Vector, offsets: Offsets | None) -> Vector:
+        """What the thresholds are compared with, [n]: the probabilities [n] less the offsets of each event's groups."""
+        return alarm_score(probability, alarm_offset(offsets or {}, self.groups, len(self.y)))
 
     @property
     def typologies(self) -> list[str]:

@@ -21,6 +21,7 @@ from components.evaluate.bootstrap import (
     paired_bootstrap,
 )
 from components.evaluate.labelled import CONTEXT_COLUMNS, Labelled, Vector
+from inference_services.alarm_groups import Offsets
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Thresholds, decide
 
@@ -38,6 +39,7 @@ def evaluate(
     thresholds: Mapping[str, Thresholds],
     policy: ThresholdSettings,
     *,
+    offsets: Offsets | None = None,
     rounds: int = 200,
     seed: int = 7,
 ) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def evaluate(
         scores: fused probabilities of `fuse_and_calibrate`, one column per pair.
         thresholds: by event type.
         policy: costs.
+        offsets: of the fusion bundle, see `measure`.
         rounds: bootstrap resamples.
         seed: of the bootstrap.
 
@@ -60,7 +63,10 @@ def evaluate(
     test = scores[scores["split"] == "test"]
     events = Labelled.of(test, "split 'test'")
     p = {name: test[name].to_numpy(float) for name in pair_names(scores)}
-    pairs = {name: measure(events, score, thresholds, policy, rounds=rounds, seed=seed) for name, score in p.items()}
+    pairs = {
+        name: measure(events, score, thresholds, policy, offsets=offsets, rounds=rounds, seed=seed)
+        for name, score in p.items()
+    }
     for name in ANSWERING if CHAMPION in p else ():
         pairs[name]["minus_champion"] = compare(events, p[name], p[CHAMPION], rounds=rounds, seed=seed)
     return {
@@ -86,36 +92,50 @@ def measure(
     *,
     rounds: int,
     seed: int,
+    offsets: Offsets | None = None,
 ) -> dict[str, Any]:
     """Every measure of one score, JSON-ready.
+
+    Average precision and calibration are of the probability. What an alarm or a decision does (recall at a false
+    positive rate, the top of a day, costs, rates by group) is of the score that decisions are made on.
 
     Args:
         events: n labelled events.
         p: fraud probabilities, [n].
         thresholds: by event type.
         policy: costs.
+        offsets: log-odds taken off before a decision, by division and group; None for none.
         rounds: bootstrap resamples.
         seed: of the bootstrap; equal seeds make intervals of several scores comparable.
     """
+    alarm = events.alarm_score(p, offsets)
     return {
-        **ranking(events, p, rounds=rounds, seed=seed),
+        **ranking(events, p, alarm=alarm, rounds=rounds, seed=seed),
         **calibrated(events, p, rounds=rounds, seed=seed),
-        **costs(events, decide(thresholds, events.event_type, p), p, policy),
-        "fairness": fair(events, p, rounds=rounds, seed=seed),
+        **costs(events, decide(thresholds, events.event_type, alarm), alarm, policy),
+        "fairness": fair(events, alarm, rounds=rounds, seed=seed),
     }
 
 
-def ranking(events: Labelled, score: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
-    """What needs an order only, so that rules and raw scores can be judged too."""
-    y = events.y
+def ranking(events: Labelled, score: Vector, *, rounds: int, seed: int, alarm: Vector | None = None) -> dict[str, Any]:
+    """What needs an order only, so that rules and raw scores can be judged too.
+
+    Args:
+        events: n labelled events.
+        score: what average precision is of, [n].
+        rounds: bootstrap resamples.
+        seed: of the bootstrap.
+        alarm: what alarms are decided on, [n]; None for the score itself.
+    """
+    y, alarm = events.y, score if alarm is None else alarm
     found = average_precision_interval(y, score, events.cluster, rounds=rounds, seed=seed)
     return {
         "average_precision": found.value,
         "average_precision_95": {"low": found.low, "high": found.high},
-        "recall_at_fpr": {f"{fpr:.1%}": metrics.recall_at_fpr(y, score, fpr) for fpr in FALSE_POSITIVE_RATES},
-        "precision_in_top_100_a_day": metrics.precision_in_top(y, score, events.day, 100),
+        "recall_at_fpr": {f"{fpr:.1%}": metrics.recall_at_fpr(y, alarm, fpr) for fpr in FALSE_POSITIVE_RATES},
+        "precision_in_top_100_a_day": metrics.precision_in_top(y, alarm, events.day, 100),
         **{
-            f"recall_at_{fpr:.0%}_fpr_by_typology": metrics.recall_by_typology(y, score, events.typology, fpr)
+            f"recall_at_{fpr:.0%}_fpr_by_typology": metrics.recall_by_typology(y, alarm, events.typology, fpr)
             for fpr in FALSE_POSITIVE_RATES[1:]
         },
         "average_precision_by_typology": {
@@ -167,7 +187,14 @@ def costs(events: Labelled, decision: metrics.Names, priority: Vector, policy: T
 
 
 def fair(events: Labelled, score: Vector, *, rounds: int, seed: int) -> dict[str, Any]:
-    """False positive rates by group at the threshold of 5 %, by division, and which groups were too small."""
+    """False positive rates by group at the threshold of 5 %, by division, and which groups were too small.
+
+    Args:
+        events: n labelled events.
+        score: what alarms are decided on, [n].
+        rounds: bootstrap resamples.
+        seed: of the bootstrap.
+    """
     flagged = score >= metrics.threshold_at_fpr(events.y, score, FAIRNESS_FPR)
     result = {}
     for division, group in events.groups.items():

@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 from components.evaluate import cost
 from components.evaluate.bootstrap import cluster_bootstrap
 from components.evaluate.labelled import Labelled, Vector
+from inference_services.alarm_groups import Offsets
 from inference_services.policy_settings import ThresholdSettings
 
 # A model, a baseline it must beat, a control that must fail, or a bound that nobody can beat.
@@ -134,13 +135,22 @@ class Report:
     notes: Sequence[str] = ()
 
 
-def curves_of(events: Labelled, p: Vector, policy: ThresholdSettings, *, rounds: int = 200, seed: int = 7) -> Curves:
+def curves_of(
+    events: Labelled,
+    p: Vector,
+    policy: ThresholdSettings,
+    *,
+    offsets: Offsets | None = None,
+    rounds: int = 200,
+    seed: int = 7,
+) -> Curves:
     """What the plots show of one score.
 
     Args:
         events: n labelled events.
         p: fraud probabilities, [n].
         policy: costs and capacity.
+        offsets: log-odds taken off before a decision, on which the cost curve rests; None for none.
         rounds: bootstrap resamples of the reliability plot.
         seed: of the bootstrap.
     """
@@ -162,7 +172,7 @@ def curves_of(events: Labelled, p: Vector, policy: ThresholdSettings, *, rounds:
         found_low=_plain(low),
         found_high=_plain(high),
         capacity=_plain(capacity),
-        cost_per_day=_plain(cost.cost_curve(stakes, p, capacity.tolist())),
+        cost_per_day=_plain(cost.cost_curve(stakes, events.alarm_score(p, offsets), capacity.tolist())),
         score_edges=_plain(edges),
         honest_density=_plain(honest),
         fraud_density=_plain(fraud),

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from components.fuse_and_calibrate.alarm_offsets import fit_alarm_offsets
 from components.fuse_and_calibrate.logic import FusionRow, find_row, fusion_rows
 from components.fuse_and_calibrate.thresholds import cheapest_thresholds
 from feature_repo.datasets import Dataset
+from inference_services.alarm_groups import Offsets, alarm_groups, alarm_offset, alarm_score
 from inference_services.bundle import Bundle, verify, write_manifest
 from inference_services.calibration import FULL, read_calibrations, sigmoid
 from inference_services.model_names import FUSION, GNN, LIGHTGBM
@@ -49,11 +51,13 @@ class Fused:
         rows: the pair table.
         thresholds: by event type.
         scores: the events to calibrate on and to test on with one fused probability per pair, named as in evaluation.
+        alarm_offsets: log-odds to take off before a decision, by division and group; `alarm_offsets` says why.
     """
 
     rows: list[FusionRow]
     thresholds: dict[str, Thresholds]
     scores: pd.DataFrame
+    alarm_offsets: Offsets
 
 
 def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], policy: ThresholdSettings) -> Fused:
@@ -61,7 +65,8 @@ def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], p
 
     Args:
         frame: training set rows; at least the columns event_id, event_type, event_timestamp, rider_id, y, typology,
-            split; city, rider_tenure_days, device_gps_accuracy_m and cluster are passed on where there are.
+            split; city, rider_tenure_days, device_gps_accuracy_m and cluster are passed on where there are. A policy
+            that equalises alarm rates needs city and rider_tenure_days.
         lightgbm: the new version, then the champion if there is one.
         gnn: likewise.
         policy: costs and capacity.
@@ -84,10 +89,12 @@ def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], p
     )
     chosen = scores[calibrate]
     days = chosen["event_timestamp"].dt.date.nunique()
+    probability = chosen["challenger"].to_numpy(float)
+    offsets, offset = _alarm_offsets(chosen, probability, policy)
     thresholds = cheapest_thresholds(
-        policy, chosen["event_type"].to_numpy(object), chosen["challenger"].to_numpy(float), days
+        policy, chosen["event_type"].to_numpy(object), alarm_score(probability, offset), days
     )
-    return Fused(table, thresholds, scores)
+    return Fused(table, thresholds, scores, offsets)
 
 
 def named_pairs(lightgbm: list[Candidate], gnn: list[Candidate]) -> dict[str, tuple[str | None, str | None]]:
@@ -113,6 +120,7 @@ def write_bundle(
     content = {
         "pairs": [asdict(row) for row in fused.rows],
         "thresholds": {name: asdict(both) for name, both in fused.thresholds.items()},
+        "alarm_offsets": fused.alarm_offsets,
         "policy_sha256": policy.sha256(),
         "lightgbm": lightgbm,
         "gnn": gnn,
@@ -169,6 +177,18 @@ def score_gnn(folder: Path, dataset: Dataset, frame: pd.DataFrame) -> Candidate:
 def _is_used(frame: pd.DataFrame) -> pd.Series:
     used: pd.Series = frame["split"].isin(_SPLITS_USED)
     return used
+
+
+def _alarm_offsets(
+    chosen: pd.DataFrame, probability: NDArray[np.float64], policy: ThresholdSettings
+) -> tuple[Offsets, NDArray[np.float64]]:
+    """The offsets that the policy asks for, and that of each event, [n]."""
+    if not policy.equal_alarm_rates:
+        return {}, np.zeros(len(chosen))
+    groups = alarm_groups(chosen["city"].to_numpy(object), chosen["rider_tenure_days"].to_numpy(float))
+    y = chosen["y"].to_numpy(float)
+    offsets = fit_alarm_offsets(probability, y, groups, policy.equal_alarm_rates)
+    return offsets, alarm_offset(offsets, groups, len(chosen))
 
 
 def _pair(

@@ -46,7 +46,8 @@ def cheapest_thresholds(
     Args:
         policy: costs and capacity.
         event_type: event types, shape [n].
-        probability: calibrated fraud probabilities, shape [n], at native prevalence.
+        probability: what decisions will be made on, shape [n], at native prevalence: the calibrated fraud
+            probabilities, or their `alarm_score` where the policy equalises alarm rates.
         days: how many days the n events span.
     """
 

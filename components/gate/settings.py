@@ -55,7 +55,8 @@ class GateSettings(BaseModel):
     )
     # Lists, not tuples: a pipeline's parameters know no others.
     fairness_divisions: list[Division] = Field(
-        ["device_tier"], description="Divisions that are held to least_fpr_ratio; the others are reported only."
+        ["device_tier", "tenure"],
+        description="Divisions that are held to least_fpr_ratio; the others are reported only.",
     )
     most_lightgbm_ms: float = Field(10.0, gt=0, description="Median time of the trees for one event, milliseconds.")
     most_gnn_ms: float = Field(25.0, gt=0, description="Median time of the graph network for one event, milliseconds.")

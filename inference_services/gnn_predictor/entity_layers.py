@@ -174,6 +174,8 @@ class RelationalLayer(nn.Module):
     def _plus(self, result: Tensor, x: Tensor, relation: Adjacency | tuple[Tensor, Tensor]) -> Tensor:
         """`result` and the weighted sums of x; in place where no gradient is asked for."""
         if torch.is_grad_enabled() or not isinstance(relation, Adjacency):
-            return result + self.sum(x, relation)
+            summed: Tensor = self.sum(x, relation)
+            return result + summed
         # A product of its own is filled with zeros, copied and added: half of the time of an encoding.
-        return result.addmm_(relation.forward, x)
+        result.addmm_(relation.forward, x)
+        return result

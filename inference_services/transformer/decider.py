@@ -23,6 +23,7 @@ from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
 from feature_repo.online_reader import StoreRead
 from feature_repo.request_features import request_features
 from feature_repo.settings import EMBEDDING_DIM
+from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_STORE
 from inference_services.errors import PredictorGone
@@ -126,7 +127,8 @@ class Decider:
         features = model_features(batch, read)
         models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
         probability = models.fused.probability
-        decisions = decide(self._fusion.thresholds, batch["event_type"], probability)
+        offset = self._fusion.offset(batch["city"], features["rider_tenure_days"])
+        decisions = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
         reasons = await self._reasons(batch, features, decisions, models, start + self._budget_s * REASONS_SHARE)
         degraded = self._degraded(read, models.fused)
         outputs = {
@@ -139,9 +141,10 @@ class Decider:
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
-        return Decided(
-            outputs, self._records(batch, features, outputs, models, sequence=read.sequence, latency_ms=latency_ms)
+        records = self._records(
+            batch, features, outputs, models, offset=offset, sequence=read.sequence, latency_ms=latency_ms
         )
+        return Decided(outputs, records)
 
     async def _read(self, batch: EventBatch, deadline: float) -> StoreRead:
         with timed("store"):
@@ -246,6 +249,7 @@ class Decider:
         outputs: Mapping[str, NDArray[Any]],
         models: _Models,
         *,
+        offset: NDArray[np.float64],
         sequence: NDArray[np.int64],
         latency_ms: float,
     ) -> list[bytes]:
@@ -257,6 +261,7 @@ class Decider:
                 **{f: batch[f][row] for f in ("event_id", "event_type", "event_timestamp", "city")},
                 **{name: values[row] for name, values in answers.items() if name != "reasons"},
                 "reasons": orjson.Fragment(answers["reasons"][row]),
+                "alarm_offset": float(offset[row]),
                 "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
                 "gnn_version": models.gnn.version if models.gnn else None,
                 "fusion": self._fusion.bundle.label,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
+from inference_services.alarm_groups import Offsets, alarm_groups, alarm_offset, read_offsets
 from inference_services.bundle import Bundle, verify
 from inference_services.calibration import FULL, NO_STORE, sigmoid
 from inference_services.errors import BundleError
@@ -47,7 +48,13 @@ class Thresholds:
 
 
 def decide(thresholds: Mapping[str, Thresholds], event_type: NDArray[Any], probability: Vector) -> NDArray[np.object_]:
-    """ "allow", "review" or "block" for each of n events; one that no model could score is reviewed."""
+    """ "allow", "review" or "block" for each of n events; one that no model could score is reviewed.
+
+    Args:
+        thresholds: by event type.
+        event_type: [n].
+        probability: of `alarm_groups.alarm_score`, [n].
+    """
     review = np.array([thresholds[name].review for name in event_type])
     block = np.array([thresholds[name].block for name in event_type])
     reviewed = (probability >= review) | (probability == UNKNOWN)
@@ -88,6 +95,7 @@ class Fusion:
         lightgbm: content id of the LightGBM version that it was made for.
         gnn: content id of the graph model that it was made for.
         policy_sha256: hash of the policy under which the thresholds are the cheapest.
+        alarm_offsets: log-odds to take off before a decision, by division and group; none in older bundles.
     """
 
     bundle: Bundle
@@ -96,6 +104,7 @@ class Fusion:
     lightgbm: str
     gnn: str
     policy_sha256: str
+    alarm_offsets: Offsets
 
     @classmethod
     def load(cls, folder: Path) -> Fusion:
@@ -110,6 +119,7 @@ class Fusion:
             pairs = _pairs(content["pairs"])
             thresholds = _thresholds(content["thresholds"])
             lightgbm, gnn = _content_id(content["lightgbm"]), _content_id(content["gnn"])
+            offsets = read_offsets(content.get("alarm_offsets", {}))
             policy = str(content["policy_sha256"])
             if not _SHA256.fullmatch(policy):
                 raise ValueError(f"policy_sha256 {policy!r:.80} is not a hash")
@@ -117,12 +127,18 @@ class Fusion:
                 raise ValueError(f"no row for the pair that it was made for, LightGBM {lightgbm} with GNN {gnn}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"fusion.json of {folder} cannot be used: {error!r}") from None
-        return cls(bundle, pairs, thresholds, lightgbm, gnn, policy)
+        return cls(bundle, pairs, thresholds, lightgbm, gnn, policy, offsets)
 
     @property
     def gnn_versions(self) -> tuple[str, ...]:
         """Content ids of the graph models that may answer, each of which needs its own embeddings."""
         return tuple(sorted({gnn for _, gnn, _ in self.pairs if gnn is not None}))
+
+    def offset(self, city: NDArray[Any], tenure_days: Vector) -> Vector:
+        """The log-odds to take off each of n events before it is decided, [n]; `alarm_groups` says of what."""
+        if not self.alarm_offsets:
+            return np.zeros(len(city))
+        return alarm_offset(self.alarm_offsets, alarm_groups(city, tenure_days), len(city))
 
     def combine(self, lightgbm: Score | None, gnn: Score | None, mask: str, n: int) -> Fused:
         """Combines what answered; a pair that the table does not know falls back to one model, LightGBM first.

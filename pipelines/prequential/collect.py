@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from components.evaluate.cost import Stakes, spend
 from components.evaluate.rules import rule_score
+from components.fuse_and_calibrate.alarm_offsets import fit_alarm_offsets
 from components.fuse_and_calibrate.logic import fit_pair
 from components.fuse_and_calibrate.thresholds import cheapest_thresholds
+from inference_services.alarm_groups import alarm_groups, alarm_offset, alarm_score
 from inference_services.calibration import sigmoid
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Thresholds, decide
@@ -26,6 +28,8 @@ Scored = dict[tuple[Variant, str], pd.DataFrame]
 FUSION = "fusion"
 # Column of a variant's model: the model's name for late labels, with the variant before it for the others.
 DECISION = "_decision"
+# What the decision was made on: the probability, its groups' offsets taken off.
+ALARM = "_alarm"
 CONTEXT = [
     "event_id",
     "event_type",
@@ -59,7 +63,7 @@ def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: Thresh
 
     Returns:
         `CONTEXT`, arrived, y, typology, source, seed, dataset, cutoff, week, rules (how many are broken) and
-        the rules' decision, and for each model its probability and its decision.
+        the rules' decision, and for each model its probability, its alarm score and its decision.
     """
     frame = pd.read_parquet(Material.of(source.dataset, jobs[0].material.folder.parent).frame)
     parts = []
@@ -70,7 +74,7 @@ def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: Thresh
         least = least_broken(frame.merge(settled.loc[settled["split"] == "calibrate", ["event_id", "y"]]), policy)
         rules = np.where(rows["rules"] >= least, "review", "allow")
         rows = rows.assign(cutoff=str(refit.cutoff), week=_weeks(rows, refit), **{"rules" + DECISION: rules})
-        parts.append(_with_scores(rows, scored, policy))
+        parts.append(_with_scores(rows, frame, scored, policy))
     found = pd.concat(parts, ignore_index=True)
     return found.assign(source=source.name, seed=source.seed, dataset=source.dataset.sha12)
 
@@ -110,7 +114,7 @@ def _weeks(rows: pd.DataFrame, refit: Refit) -> pd.Series:
     return number.map({k: str(day) for k, day in enumerate(refit.weeks())})
 
 
-def _with_scores(rows: pd.DataFrame, scored: Scored, policy: ThresholdSettings) -> pd.DataFrame:
+def _with_scores(rows: pd.DataFrame, frame: pd.DataFrame, scored: Scored, policy: ThresholdSettings) -> pd.DataFrame:
     odds = {key: of.set_index("event_id") for key, of in scored.items()}
     for variant in dict.fromkeys(variant for variant, _ in scored):
         # Shuffled edges leave the features, and so the trees that read nothing else, as they are.
@@ -120,11 +124,14 @@ def _with_scores(rows: pd.DataFrame, scored: Scored, policy: ThresholdSettings) 
             odds[variant, FUSION] = _fused(trees, graph)
     columns: dict[str, NDArray[Any]] = {}
     types = rows["event_type"].to_numpy(object)
+    groups = alarm_groups(rows["city"].to_numpy(object), rows["rider_tenure_days"].to_numpy(float))
+    known = frame.set_index("event_id")[["city", "rider_tenure_days"]]
     for (variant, model), of in odds.items():
         name = column(variant, model)
-        probability = sigmoid(rows["event_id"].map(of["log_odds"]).to_numpy(float))
-        columns[name] = probability
-        columns[name + DECISION] = decide(_thresholds(of, policy), types, probability)
+        offsets, thresholds = _policy_of(of[of["split"] == "calibrate"].join(known), policy)
+        columns[name] = sigmoid(rows["event_id"].map(of["log_odds"]).to_numpy(float))
+        columns[name + ALARM] = alarm_score(columns[name], alarm_offset(offsets, groups, len(rows)))
+        columns[name + DECISION] = decide(thresholds, types, columns[name + ALARM])
     return rows.assign(**columns)
 
 
@@ -137,10 +144,18 @@ def _fused(trees: pd.DataFrame, graph: pd.DataFrame) -> pd.DataFrame:
     return trees.assign(log_odds=weights[0] * own + weights[1] * other + intercept)
 
 
-def _thresholds(scored: pd.DataFrame, policy: ThresholdSettings) -> dict[str, Thresholds]:
-    """The cheapest by the probabilities of the events to calibrate on."""
-    fit = scored[scored["split"] == "calibrate"]
-    probability = sigmoid(fit["log_odds"].to_numpy(float))
-    return cheapest_thresholds(
-        policy, fit["event_type"].to_numpy(object), probability, fit["arrived"].dt.date.nunique()
-    )
+def _policy_of(
+    calibrate: pd.DataFrame, policy: ThresholdSettings
+) -> tuple[dict[str, dict[str, float]], dict[str, Thresholds]]:
+    """The offsets and the cheapest thresholds by the events to calibrate on, as `fuse_and_calibrate` takes them.
+
+    Args:
+        calibrate: event_type, arrived, y, log_odds, city and rider_tenure_days.
+        policy: costs, capacity, and whose alarm rates are to be equal.
+    """
+    probability = sigmoid(calibrate["log_odds"].to_numpy(float))
+    groups = alarm_groups(calibrate["city"].to_numpy(object), calibrate["rider_tenure_days"].to_numpy(float))
+    offsets = fit_alarm_offsets(probability, calibrate["y"].to_numpy(float), groups, policy.equal_alarm_rates)
+    alarm = alarm_score(probability, alarm_offset(offsets, groups, len(calibrate)))
+    types, days = calibrate["event_type"].to_numpy(object), calibrate["arrived"].dt.date.nunique()
+    return offsets, cheapest_thresholds(policy, types, alarm, days)

@@ -15,7 +15,7 @@ from components.evaluate.bootstrap import Paired, average_precision_of, paired_b
 from components.evaluate.labelled import Labelled
 from components.evaluate.results import WeekResult
 from inference_services.policy_settings import ThresholdSettings
-from pipelines.prequential.collect import DECISION
+from pipelines.prequential.collect import ALARM, DECISION
 
 Vector = NDArray[np.float64]
 # What shows in who meets whom, more than in what each does.
@@ -66,12 +66,12 @@ class Pool:
 
 def of_model(pool: Pool, name: str, policy: ThresholdSettings, rounds: int) -> dict[str, Any]:
     """Every measure of a model's column, JSON-ready."""
-    p, events = pool.score(name), pool.events
+    p, alarm, events = pool.score(name), pool.score(name + ALARM), pool.events
     return {
-        **logic.ranking(events, p, rounds=rounds, seed=7),
+        **logic.ranking(events, p, alarm=alarm, rounds=rounds, seed=7),
         **logic.calibrated(events, p, rounds=rounds, seed=7),
-        **logic.costs(events, pool.scores[name + DECISION].to_numpy(object), p, policy),
-        "fairness": logic.fair(events, p, rounds=rounds, seed=7),
+        **logic.costs(events, pool.scores[name + DECISION].to_numpy(object), alarm, policy),
+        "fairness": logic.fair(events, alarm, rounds=rounds, seed=7),
     }
 
 

@@ -25,7 +25,7 @@ PAYMENT = {
 }
 
 
-def write_fusion(folder: Path, lightgbm: str = L1) -> Bundle:
+def write_fusion(folder: Path, lightgbm: str = L1, offsets: dict[str, dict[str, float]] | None = None) -> Bundle:
     def pair(lgb: str | None, gnn: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
         return {"lightgbm": lgb, "gnn": gnn, "mask": mask, "weights": weights, "intercept": b}
 
@@ -38,6 +38,14 @@ def write_fusion(folder: Path, lightgbm: str = L1) -> Bundle:
     kinds = ("trip_requested", "trip_completed", "payment_authorized", "promo_redeemed", "refund_claimed")
     limits = {kind: {"review": 0.3, "block": 0.8} for kind in (*kinds, "account_changed")}
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"pairs": pairs, "thresholds": limits, "policy_sha256": "0" * 64, "lightgbm": lightgbm, "gnn": G1}
+    content: dict[str, Any] = {
+        "pairs": pairs,
+        "thresholds": limits,
+        "policy_sha256": "0" * 64,
+        "lightgbm": lightgbm,
+        "gnn": G1,
+    }
+    if offsets is not None:
+        content["alarm_offsets"] = offsets
     (folder / "fusion.json").write_text(json.dumps(content))
     return write_manifest(folder, "fraud-fusion", {})

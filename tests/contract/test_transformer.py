@@ -133,7 +133,10 @@ def decide(tmp_path: Path) -> DecideOne:
         store: FakeStore | None = None,
         budget_s: float = 5.0,
         events: list[dict[str, Any]] | None = None,
+        offsets: dict[str, dict[str, float]] | None = None,
     ) -> Any:
+        equalised = fusion if offsets is None else loaded(tmp_path / "equalised", offsets)
+
         async def transport(request: httpx.Request) -> httpx.Response:
             handler = gnn if "fraud-gnn" in request.url.path else lightgbm
             response = handler(orjson.loads(request.content))
@@ -147,7 +150,7 @@ def decide(tmp_path: Path) -> DecideOne:
         async def call() -> Any:
             async with httpx.AsyncClient(transport=httpx.MockTransport(transport)) as http:
                 clients = V2Client("http://lightgbm", NAME, http), V2Client("http://gnn", "fraud-gnn", http)
-                decider = Decider(store or FakeStore(), *clients, fusion, budget_s=budget_s)
+                decider = Decider(store or FakeStore(), *clients, equalised, budget_s=budget_s)
                 decided = await decider.decide(EventBatch.from_rows(events or [PAYMENT]))
             records = [orjson.loads(record) for record in decided.records]
             for name, values in decided.outputs.items():
@@ -159,6 +162,11 @@ def decide(tmp_path: Path) -> DecideOne:
         return asyncio.run(call())
 
     return run
+
+
+def loaded(folder: Path, offsets: dict[str, dict[str, float]]) -> Fusion:
+    write_fusion(folder, offsets=offsets)
+    return Fusion.load(folder)
 
 
 def sigmoid(x: float) -> float:
@@ -208,6 +216,34 @@ def test_everything_down_is_reviewed_and_named(decide: DecideOne):
     record = decide(refusing, refusing, store=FakeStore(available=False))
     assert (record["decision"], record["fraud_probability"]) == ("review", -1.0)
     assert record["degraded"] == "store,gnn,lightgbm"
+
+
+YOUNG = {"tenure": {"under 7 days": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("offsets", "decision", "offset"),
+    [
+        ({}, "review", 0.0),
+        (YOUNG, "allow", 2.0),
+        ({**YOUNG, "city": {"tehran": -3.5}}, "block", -1.5),
+        ({"tenure": {"90 days or more": 2.0}, "city": {"isfahan": 2.0}}, "review", 0.0),
+    ],
+)
+def test_the_decision_is_made_on_the_odds_less_the_offsets_of_its_groups(
+    offsets: dict[str, dict[str, float]], decision: str, offset: float, decide: DecideOne
+):
+    record = decide(answering(0.0, L1), answering(0.0, G1), offsets=offsets)
+    assert record["fraud_probability"] == pytest.approx(sigmoid(0.1))
+    assert (record["decision"], record["alarm_offset"]) == (decision, offset)
+
+
+def test_a_tenure_that_nobody_knows_has_no_offset(decide: DecideOne):
+    asked = answering(1.0, L1), answering(2.0, G1)
+    record = decide(*asked, store=FakeStore(available=False), offsets={**YOUNG, "city": {"tehran": 0.5}})
+    assert record["alarm_offset"] == 0.5
+    record = decide(refusing, refusing, store=FakeStore(available=False), offsets=YOUNG)
+    assert (record["decision"], record["fraud_probability"]) == ("review", -1.0)
 
 
 def test_models_that_hang_are_given_up(decide: DecideOne):

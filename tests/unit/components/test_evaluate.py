@@ -57,6 +57,26 @@ def test_only_test_days_are_judged(scores: pd.DataFrame, policy: ThresholdSettin
     assert found == again
 
 
+def test_offsets_move_alarms_and_leave_the_probability_to_be_judged(
+    scores: pd.DataFrame, policy: ThresholdSettings
+) -> None:
+    blind = scores.assign(
+        challenger=RNG.uniform(0.01, 0.2, len(scores)), rider_tenure_days=np.where(scores.index % 4 == 0, 3.0, 400.0)
+    )
+    thresholds = all_thresholds(policy, policy.review_cost)
+    plain, moved = (
+        evaluate(blind, thresholds, policy, offsets=offsets, rounds=5)["pairs"]["challenger"]
+        for offsets in ({}, {"tenure": {"under 7 days": 9.0}})
+    )
+    for name in ("average_precision", "average_precision_by_typology", "calibration_error", "brier_skill"):
+        assert moved[name] == plain[name]
+    for name in ("recall_at_fpr", "cost_per_day", "decisions_per_day"):
+        assert moved[name] != plain[name]
+    rates = [pair["fairness"]["tenure"]["groups"]["under 7 days"]["value"] for pair in (plain, moved)]
+    assert rates[0] > 0.02
+    assert rates[1] == 0.0
+
+
 def test_a_test_split_without_fraud_is_refused(scores: pd.DataFrame, policy: ThresholdSettings) -> None:
     with pytest.raises(TooFewLabels, match=r"split 'test' has 0 fraud and \d+ honest events"):
         evaluate(scores.assign(y=0.0), all_thresholds(policy, 1.0), policy)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from components.errors import TooFewLabels
+from components.evaluate.labelled import Labelled
 from components.fuse_and_calibrate.logic import find_row, fit_pair, fusion_rows
 from components.fuse_and_calibrate.step import Candidate, fuse, score_gnn, score_lightgbm, write_bundle
 from components.fuse_and_calibrate.thresholds import (
@@ -22,6 +23,7 @@ from components.train_lightgbm.bundle import write_bundle as write_lightgbm
 from components.train_lightgbm.logic import score, train
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.datasets import Dataset
+from inference_services.alarm_groups import alarm_groups, alarm_offset, alarm_score
 from inference_services.calibration import sigmoid
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Fusion, Score, Thresholds, decide
@@ -145,6 +147,63 @@ def test_only_calibration_days_reach_the_fusion(
     first, second = fuse(training_set, [new_l], [new_g], few), fuse(other, [suspicious], [new_g], few)
     assert first.rows == second.rows
     assert first.thresholds == second.thresholds
+
+
+@pytest.fixture
+def uneven(training_set: pd.DataFrame) -> pd.DataFrame:
+    """Riders of all ages."""
+    days = np.random.default_rng(3).choice([3.0, 20.0, 60.0, 400.0, np.nan], len(training_set))
+    return training_set.assign(rider_tenure_days=days)
+
+
+def test_without_divisions_decisions_are_those_of_the_probability(
+    uneven: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings
+) -> None:
+    new_l, _, new_g, _ = candidates.values()
+    off = policy.model_copy(update={"equal_alarm_rates": (), "review_capacity_per_day": 1})
+    fused = fuse(uneven, [new_l], [new_g], off)
+    chosen = fused.scores[fused.scores["split"] == "calibrate"]
+    types, probability = chosen["event_type"].to_numpy(object), chosen["challenger"].to_numpy(float)
+    assert fused.alarm_offsets == {}
+    assert fused.thresholds == cheapest_thresholds(off, types, probability, chosen["event_timestamp"].dt.date.nunique())
+
+
+def test_reviews_fit_the_reviewers_by_the_scores_that_decide(
+    uneven: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings
+) -> None:
+    new_l, _, new_g, _ = candidates.values()
+    few = policy.model_copy(update={"equal_alarm_rates": ("tenure",), "review_capacity_per_day": 1})
+    shifted = new_l.log_odds + 2 * (uneven["rider_tenure_days"] < 7).to_numpy()
+    fused = fuse(uneven, [Candidate(new_l.sha12, shifted)], [new_g], few)
+    chosen = fused.scores[fused.scores["split"] == "calibrate"]
+    days, types = chosen["event_timestamp"].dt.date.nunique(), chosen["event_type"].to_numpy(object)
+    p = chosen["challenger"].to_numpy(float)
+    groups = alarm_groups(chosen["city"].to_numpy(object), chosen["rider_tenure_days"].to_numpy(float))
+    alarm = alarm_score(p, alarm_offset(fused.alarm_offsets, groups, len(p)))
+    assert fused.thresholds == cheapest_thresholds(few, types, alarm, days)
+    assert fused.thresholds != cheapest_thresholds(few, types, p, days)
+
+
+def test_the_transformer_decides_as_the_step_and_the_evaluation_did(
+    uneven: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings, tmp_path: Path
+) -> None:
+    new_l, _, new_g, _ = candidates.values()
+    few = policy.model_copy(update={"equal_alarm_rates": ("city", "tenure"), "review_capacity_per_day": 1})
+    fused = fuse(uneven, [new_l], [new_g], few)
+    assert len(fused.alarm_offsets["tenure"]) == 4
+    bundle = write_bundle(tmp_path, fused, lightgbm=new_l.sha12, gnn=new_g.sha12, policy=few, facts={})
+    served = Fusion.load(bundle.folder)
+    assert served.alarm_offsets == fused.alarm_offsets
+    test = fused.scores[fused.scores["split"] == "test"]
+    p, types = test["challenger"].to_numpy(float), test["event_type"].to_numpy(object)
+    offline = decide(fused.thresholds, types, Labelled.of(test).alarm_score(p, fused.alarm_offsets))
+    online = []
+    for (_, row), probability in zip(test.iterrows(), p, strict=True):
+        offset = served.offset(np.array([row["city"]], object), np.array([row["rider_tenure_days"]]))
+        alarm = alarm_score(np.array([probability]), offset)
+        online += decide(served.thresholds, np.array([row["event_type"]], object), alarm).tolist()
+    assert online == offline.tolist()
+    assert online != decide(fused.thresholds, types, p).tolist()
 
 
 def test_an_unscored_event_is_an_error(

@@ -35,7 +35,7 @@ def good() -> dict[str, Any]:
         "calibration_error": 0.001,
         "calibration_slope": interval(1.0, 0.1),
         "top_1%_relative_error": interval(0.1, 0.1),
-        "fairness": {"device_tier": ratio(0.9), "city": ratio(0.5)},
+        "fairness": {"device_tier": ratio(0.9), "tenure": ratio(0.9), "city": ratio(0.5)},
         "minus_champion": {"average_precision": interval(0.0)},
     }
     canaries = {n: {"minus_champion": {"average_precision": interval(0.01)}} for n in ("lightgbm_canary", "gnn_canary")}
@@ -94,6 +94,7 @@ def test_what_the_data_cannot_decide_passes(path: str, value: object) -> None:
         ("pairs/challenger/calibration_slope", interval(1.5), "most_calibration_slope: 1.500 .* lies above 1.25"),
         ("pairs/challenger/top_1%_relative_error", interval(0.3), "most_top_error: .* 0.300 .* lies above 0.2"),
         ("pairs/challenger/fairness/device_tier", ratio(0.6), "least_fpr_ratio: .* device_tier 0.600 .* below 0.8"),
+        ("pairs/challenger/fairness/tenure", ratio(0.1), "least_fpr_ratio: .* tenure 0.100 .* below 0.8"),
         ("latency_ms/lightgbm", 11.0, "most_lightgbm_ms: one event takes 11.00 ms, at most 10 ms"),
         ("latency_ms/gnn", 26.0, "most_gnn_ms: one event takes 26.00 ms, at most 25 ms"),
     ],
@@ -118,7 +119,7 @@ NOTHING = {"value": None, "low": None, "high": None}
         ("pairs/challenger/calibration_slope", NOTHING, ["least_calibration_slope", "most_calibration_slope"]),
         ("pairs/challenger/top_1%_relative_error", NOTHING, ["most_top_error"]),
         ("pairs/challenger/fairness/device_tier", ratio(float("nan")), ["least_fpr_ratio"]),
-        ("pairs/challenger/fairness", {}, ["least_fpr_ratio"]),
+        ("pairs/challenger/fairness", {}, ["least_fpr_ratio"] * 2),
         ("latency_ms", {}, ["most_lightgbm_ms", "most_gnn_ms"]),
     ],
 )

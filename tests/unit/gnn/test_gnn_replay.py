@@ -16,7 +16,8 @@ from components.train_gnn.logic import GnnSettings, TrainedGnn, train
 from components.train_gnn.replay import embed_snapshot, score_log
 from feature_repo.event_batch import EventBatch
 from feature_repo.graph_features import event_interactions
-from feature_repo.pseudonyms import format_pseudonym, parse_pseudonym
+from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym, parse_pseudonym
+from inference_services.gnn_predictor.entity_layers import PAIR_FEATURES, RELATIONS
 
 Read = Callable[[pa.Table], EntityLog]
 
@@ -117,6 +118,29 @@ def test_the_snapshot_counts_pairs_and_events_of_its_window(events: pa.Table, lo
     assert np.expm1(value["log_distinct_rider"]) == pytest.approx(of_driver.rider_id.nunique(), rel=1e-5)
     completed = (of_driver.event_type == "trip_completed").sum()
     assert np.expm1(value["log_trip_completed"]) == pytest.approx(completed, rel=1e-5)
+
+
+def test_the_snapshot_s_edges_are_the_pairs_of_its_window_in_the_order_of_its_matrices(
+    events: pa.Table, log: EntityLog
+) -> None:
+    as_of = int(log.arrival_day.max()) * DAY_US
+    snapshot = log.snapshot(as_of, 3)
+    micros = pd.Timestamp(as_of, unit="us", tz="UTC")
+    frame = events.to_pandas()
+    frame = frame[(frame.ingested_at < micros) & (frame.event_timestamp >= micros - pd.Timedelta(days=3))]
+    expected = {}
+    for other in ENTITY_KINDS[1:]:
+        for (rider, met), group in frame.dropna(subset=f"{other}_id").groupby(["rider_id", f"{other}_id"]):
+            expected["rider", other, rider, met] = expected[other, "rider", met, rider] = len(group)
+    names = log.pseudonym[snapshot.nodes]
+    keys = np.column_stack([snapshot.relation, *snapshot.edge_index[::-1]])
+    assert keys.tolist() == sorted(keys.tolist())
+    counts = np.round(np.expm1(snapshot.edge_features[:, PAIR_FEATURES.index("log_events")]))
+    found = {
+        (*RELATIONS[r], names[source], names[target]): int(count)
+        for (r, target, source), count in zip(keys, counts, strict=True)
+    }
+    assert found == expected
 
 
 def test_an_entity_never_seen_before_has_a_finite_score(

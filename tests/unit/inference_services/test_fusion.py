@@ -65,6 +65,11 @@ def test_thresholds_are_inclusive_and_unknown_is_reviewed(probability: float, de
         {"pairs": [{**CONTENT["pairs"][0], "weights": [1]}]},
         {"thresholds": {}},
         {"thresholds": {t: {"review": 0.9, "block": 0.7} for t in SCORED_EVENT_TYPES}},
+        {"alarm_offsets": None},
+        {"alarm_offsets": {"device_tier": {"coarse": 0.1}}},
+        {"alarm_offsets": {"city": {"tehran": float("nan")}}},
+        {"alarm_offsets": {"city": {"tehran": [1.0]}}},
+        {"alarm_offsets": {"tenure": {"under 8 days": 0.1}}},
     ],
 )
 def test_unusable_table_is_refused(changes: dict[str, Any], tmp_path: Path):
@@ -82,6 +87,12 @@ def test_a_table_that_lacks_a_part_is_refused(name: str, tmp_path: Path):
 def test_what_is_not_a_table_is_refused(content: object, tmp_path: Path):
     with pytest.raises(BundleError, match=r"fusion\.json"):
         load(tmp_path, content)
+
+
+def test_a_bundle_from_before_the_offsets_has_none(tmp_path: Path):
+    fusion = load(tmp_path, CONTENT)
+    assert fusion.alarm_offsets == {}
+    assert fusion.offset(np.array(["tehran"], object), np.array([3.0])).tolist() == [0.0]
 
 
 def test_a_table_that_is_altered_after_it_was_pinned_is_refused(tmp_path: Path):

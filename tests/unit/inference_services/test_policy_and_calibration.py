@@ -29,6 +29,8 @@ def test_repository_policy_is_valid():
         ("  default: ", "  elsewhere: ", "label_maturation_days.* needs the key 'default'"),
         ("  default: 10", "  default: -1", "label_maturation_days.default"),
         ("  default: 10", "  default: soon", "label_maturation_days.default"),
+        ("[city, tenure]", "[city, device_tier]", "equal_alarm_rates.1"),
+        ("[city, tenure]", "[city, city]", "equal_alarm_rates: .* twice"),
     ],
 )
 def test_bad_policy_is_refused_by_name(old: str, new: str, message: str, tmp_path: Path):
