@@ -15,6 +15,7 @@ EXPECTED = {
     "01_first_look": ("average precision", 2),
     "02_the_city": ("fraud events of", 5),
     "03_features": ("features: equal to 1e-9", 3),
+    "04_graph_model": ("entities in sight are of the ring", 4),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
