@@ -159,7 +159,9 @@ class MlflowServer(LocalProcess):
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
         command += ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
-        super().__init__(command, folder / "server.log", {"MLFLOW_DISABLE_TELEMETRY": "true"})
+        # Its job runner starts six more processes, each of which imports MLflow: we run no jobs in it.
+        variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        super().__init__(command, folder / "server.log", variables)
         self.wait_until(self._answers, f"MLflow on port {port}", 90)
 
     def _answers(self) -> bool:
