@@ -122,7 +122,8 @@ def snapshot(
     label_days = [d for d in log_days(label_log) if d < cutoff]
     if not event_days or not label_days:
         missing = event_log if not event_days else label_log
-        raise MissingData(f"nothing in {missing} before {cutoff}: simulate and ingest an earlier period")
+        what = "events: ingest an earlier period" if missing == event_log else "labels: wait for the first ones"
+        raise MissingData(f"{missing} has nothing before {cutoff}: there are no {what}")
     copies = [("events", event_log, d) for d in event_days] + [("labels", label_log, d) for d in label_days]
     rows = {"events": 0, "labels": 0}
     for done, (kind, source, day) in enumerate(copies, 1):

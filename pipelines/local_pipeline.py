@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StepError
+from pipelines.step_settings import LOCAL_RUN
 
 _WATCH_S = 0.5
 _FINISHED = re.compile(r"Task .*?'([\w-]+)'.* finished with status .*?(SUCCESS|FAILURE)")
@@ -75,7 +76,8 @@ def run_process(
     (folder / "arguments.json").write_text(json.dumps(arguments))
     command = [sys.executable, "-W", "ignore", "-m", module, str(folder), str(os.getpid())]
     # Spinning OpenMP threads make every other process wait, see the README of train_lightgbm.
-    variables = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", **(environment or {})}
+    passive = {"OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", LOCAL_RUN: "1"}
+    variables = {**os.environ, **passive, **(environment or {})}
     failed, reason, below, done = "", "see the log", 0, 0
     with (
         (folder / "steps.log").open("w", encoding="utf-8") as log,

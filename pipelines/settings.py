@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.build_training_set.logic import SplitSettings
 from components.gate.logic import GateSettings
+from components.train_gnn.settings import GnnSettings
 from components.train_lightgbm.settings import LightGbmSettings
 from components.volumes import VolumeSettings
 from feature_repo.settings import FeatureSettings
@@ -32,8 +33,7 @@ class TrainingRun(BaseSettings):
     purpose: str = Field("training", min_length=1, description="Tag of the MLflow run: why it was made.")
     splits: SplitSettings = Field(default_factory=SplitSettings, description="Division of the days.")
     lightgbm: LightGbmSettings = Field(default_factory=LightGbmSettings, description="Choices of LightGBM's training.")
-    # Not `GnnSettings`: that would load torch to read a setting. The step validates it.
-    gnn: dict[str, Any] = Field(default_factory=dict, description="Fields of GnnSettings that differ from the default.")
+    gnn: GnnSettings = Field(default_factory=GnnSettings, description="Choices of the graph network's training.")
     gate: GateSettings = Field(default_factory=GateSettings, description="The gate's bounds.")
     volumes: VolumeSettings = Field(
         default_factory=VolumeSettings, description="How far the events may be from those of the dataset before."

@@ -1,10 +1,11 @@
 """What a step gets on a cluster: resources, retries, caching, volumes, secrets and settings.
 
-The local runner reads none of it (KFP's knows no retries and no Kubernetes): nothing here may change a result.
+The local runner reads none of it but the retries, which a local run leaves out: nothing here may change a result.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from kfp import kubernetes
 
 MINUTES = 60
+# Set in the process of a local run: what fails there fails again, and a person is waiting for the reason.
+LOCAL_RUN = "FRAUD_LOCAL_RUN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def _apply(task: Any, chosen: StepSettings) -> None:
     task.set_cpu_request(cpu).set_cpu_limit(most_cpu)
     task.set_memory_request(memory).set_memory_limit(most_memory)
     task.set_caching_options(enable_caching=chosen.cached)
-    if chosen.retries:
+    if chosen.retries and LOCAL_RUN not in os.environ:
         # Waits of 30 s, 1, 2, 4 minutes: a node or a server that restarts is back by then.
         task.set_retry(chosen.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="300s")
     kubernetes.set_timeout(task, chosen.timeout_s)

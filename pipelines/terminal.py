@@ -12,7 +12,9 @@ from rich.console import Console
 from pipelines.progress import Bars
 
 # Of this stream, whatever is put in its place while Feast prints.
-console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+# Into a file or a pipe, tables are as wide as they need to be: no name is cut.
+_WIDE = 240
+console = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 bars = Bars(console)
 
 Home = Annotated[Path, typer.Option("--home", help="Folder of this run's data, models and logs.")]

@@ -144,7 +144,7 @@ def pipeline_arguments(settings: TrainingRun, run_id: str, champions: dict[str, 
         **champions,
         "splits": settings.splits.model_dump(),
         "lightgbm_settings": settings.lightgbm.model_dump(),
-        "gnn_settings": settings.gnn,
+        "gnn_settings": settings.gnn.model_dump(),
         "gate_settings": settings.gate.model_dump(),
         "volume_settings": settings.volumes.model_dump(),
     }

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.calibration import fit_platt
-from components.train_gnn.logic import GnnSettings, TrainedGnn
+from components.train_gnn.logic import TrainedGnn
+from components.train_gnn.settings import GnnSettings
 from feature_repo.feature_names import gnn_service
 from inference_services.bundle import Bundle, write_manifest
 from inference_services.calibration import Platt

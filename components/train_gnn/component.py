@@ -26,7 +26,7 @@ def train_gnn(
 
     import pandas as pd
 
-    from components.train_gnn.logic import GnnSettings
+    from components.train_gnn.settings import GnnSettings
     from components.train_gnn.step import train_and_write
     from feature_repo.datasets import Dataset
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from components.train_gnn.bundle import fit_calibration, write_bundle
 from components.train_gnn.entity_graph import EntityLog
-from components.train_gnn.logic import GnnSettings, Progress, train
+from components.train_gnn.logic import Progress, train
 from components.train_gnn.replay import score_log
+from components.train_gnn.settings import GnnSettings
 from feature_repo.datasets import Dataset
 from inference_services.bundle import Bundle
 

@@ -22,6 +22,7 @@ from pipelines.prequential import protocol
 from pipelines.prequential.jobs import Job, Variant
 from pipelines.prequential.material import Material, Source
 from pipelines.prequential.protocol import Refit
+from pipelines.prequential.settings import PrequentialSettings
 
 # By variant and model, see `contenders.log_odds`.
 Scored = dict[tuple[Variant, str], pd.DataFrame]
@@ -56,6 +57,18 @@ def horizon(source: Source, policy: ThresholdSettings) -> date:
     cutoff = source.dataset.cutoff
     window = protocol.longest_window(events, source.dataset.label_frame(), cutoff, policy)
     return min(end, cutoff - timedelta(days=window))
+
+
+def check_history(source: Source, refit: Refit, policy: ThresholdSettings, settings: PrequentialSettings) -> None:
+    """Before hours are spent: the first refit must have days to train on.
+
+    Raises:
+        StepError: it has none.
+    """
+    events = source.dataset.event_table().select(["event_id", "event_type", "ingested_at"]).to_pandas()
+    known = events[events["ingested_at"] < protocol.midnight(refit.cutoff)]
+    window = protocol.longest_window(known, source.dataset.label_frame(), refit.cutoff, policy)
+    protocol.splits_before(source.dataset.first_day, refit.cutoff - timedelta(days=window), settings)
 
 
 def collect(source: Source, refits: list[Refit], jobs: list[Job], policy: ThresholdSettings) -> pd.DataFrame:

@@ -93,7 +93,11 @@ def splits_before(first_day: date, settled: date, settings: PrequentialSettings)
     warm = first_day + timedelta(days=settings.warm_up_days)
     start = max(warm, settled - timedelta(days=settings.history_days))
     if start >= valid:
-        raise StepError(f"no day to train on between {warm} and {valid}: use a longer dataset, or judge fewer weeks")
+        least = settings.warm_up_days + settings.held_out_days + 1
+        raise StepError(
+            f"no day to train on: {max((settled - first_day).days, 0)} days from {first_day} on have settled labels by "
+            f"then, and at least {least} are needed to warm up, to train and to hold out: use a longer dataset"
+        )
     return {"train": (start, valid), "valid": (valid, calibrate), "calibrate": (calibrate, settled)}
 
 

@@ -16,7 +16,7 @@ from components.evaluate.results import Report
 from inference_services.policy_settings import ThresholdSettings
 from pipelines.prequential import judging
 from pipelines.prequential.checks import GraphGain, control_checks, shuffled_labels
-from pipelines.prequential.collect import DECISION, collect, horizon
+from pipelines.prequential.collect import DECISION, check_history, collect, horizon
 from pipelines.prequential.jobs import CODE, jobs_of
 from pipelines.prequential.judging import Pool
 from pipelines.prequential.material import Material, Source, write_leak_check
@@ -83,6 +83,8 @@ def evaluate_over_time(
         TooFewLabels: a split, or what is judged, lacks fraud or honest events.
     """
     plans = [plan(s.dataset.first_day, horizon(s, policy), settings) for s in sources]
+    for source, refits in zip(sources, plans, strict=True):
+        check_history(source, refits[0], policy, settings)
     materials = list(dict.fromkeys(Material.of(s.dataset, work) for s in sources))
     shared = [task for material in materials for task in material.tasks()]
     perform_all(shared, settings.workers, bar("features and shuffled logs"))

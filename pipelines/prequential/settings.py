@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.train_gnn.logic import GnnSettings
+from components.train_gnn.settings import GnnSettings
 from components.train_lightgbm.settings import LightGbmSettings
 
 
@@ -34,12 +34,15 @@ class PrequentialSettings(BaseModel):
 
 
 def quick() -> PrequentialSettings:
-    """One refit on three weeks of history with small budgets: to see that all of it runs, not to compare models."""
+    """One refit on three weeks of history, six days of them held out, and small budgets: to see that all of it runs.
+
+    It fits the demo's 45 days; its figures compare no models.
+    """
     return PrequentialSettings(
-        weeks=2,
+        weeks=1,
         history_days=21,
-        valid_days=4,
-        calibrate_days=4,
+        valid_days=3,
+        calibrate_days=3,
         prefix_days=8,
         upper_bound=False,
         lightgbm=LightGbmSettings(rounds=120, patience=30),

@@ -18,8 +18,8 @@ import pyarrow as pa
 import torch
 
 from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog, Snapshot
-from components.train_gnn.logic import GnnSettings
 from components.train_gnn.replay import embed_snapshot
+from components.train_gnn.settings import GnnSettings
 from feature_repo.event_schemas import EVENT_TYPES
 from feature_repo.labels import no_labels
 from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym

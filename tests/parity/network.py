@@ -8,7 +8,8 @@ import torch
 
 from components.train_gnn.bundle import write_bundle
 from components.train_gnn.entity_graph import NODE_FEATURES
-from components.train_gnn.logic import GnnSettings, TrainedGnn
+from components.train_gnn.logic import TrainedGnn
+from components.train_gnn.settings import GnnSettings
 from inference_services.bundle import Bundle
 from inference_services.calibration import Platt
 from inference_services.gnn_predictor.network import FraudGnn, GnnConfig

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from components.train_gnn.logic import GnnSettings
+from components.train_gnn.settings import GnnSettings
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.datasets import snapshot
 from feature_repo.event_log import log_days

@@ -17,7 +17,7 @@ from components.fuse_and_calibrate.thresholds import (
     policy_cost,
     thresholds_at,
 )
-from components.train_gnn.logic import GnnSettings
+from components.train_gnn.settings import GnnSettings
 from components.train_gnn.step import train_and_write
 from components.train_lightgbm.bundle import write_bundle as write_lightgbm
 from components.train_lightgbm.logic import score, train

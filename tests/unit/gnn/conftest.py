@@ -12,8 +12,9 @@ import pytest
 
 from components.train_gnn.bundle import fit_calibration, write_bundle
 from components.train_gnn.entity_graph import EntityLog
-from components.train_gnn.logic import GnnSettings, TrainedGnn, train
+from components.train_gnn.logic import TrainedGnn, train
 from components.train_gnn.replay import score_log
+from components.train_gnn.settings import GnnSettings
 from feature_repo.event_log import read_log
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.graph_features import CONTEXT_FEATURES

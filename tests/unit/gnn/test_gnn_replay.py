@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from components.train_gnn.entity_graph import DAY_US, NODE_FEATURES, EntityLog
-from components.train_gnn.logic import GnnSettings, TrainedGnn, train
+from components.train_gnn.logic import TrainedGnn, train
 from components.train_gnn.replay import embed_snapshot, score_log
+from components.train_gnn.settings import GnnSettings
 from feature_repo.event_batch import EventBatch
 from feature_repo.graph_features import event_interactions
 from feature_repo.pseudonyms import ENTITY_KINDS, format_pseudonym, parse_pseudonym

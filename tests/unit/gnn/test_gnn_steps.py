@@ -25,7 +25,8 @@ from pydantic import ValidationError
 from components.errors import TooFewLabels
 from components.train_gnn.component import train_gnn
 from components.train_gnn.entity_graph import EntityLog
-from components.train_gnn.logic import GnnSettings, train
+from components.train_gnn.logic import train
+from components.train_gnn.settings import GnnSettings
 from components.write_embeddings.component import write_embeddings
 from components.write_embeddings.logic import write_embeddings as write_from_log
 from feature_repo.datasets import snapshot
