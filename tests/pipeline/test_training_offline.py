@@ -8,7 +8,6 @@ import pytest
 from mlflow import MlflowClient
 
 from components.build_training_set.logic import SplitSettings
-from components.gate.logic import GateSettings
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.datasets import Dataset
 from inference_services.bundle import verify
@@ -17,6 +16,7 @@ from pipelines.registry_export import read_registry
 from pipelines.settings import TrainingRun
 from pipelines.tracking import outbox_root, push_kept
 from simulators.local_services import free_port
+from tests.open_gate import OPEN_GATE
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_training_needs_no_mlflow_and_nothing_is_lost(
         splits=SplitSettings(warm_up_days=1, train_share=0.5),
         lightgbm=LightGbmSettings(rounds=20, min_data_in_leaf=5, num_threads=1),
         gnn={"epochs": 1, "hidden": 8},
-        gate=GateSettings(least_lift=1.0, most_calibration_error=0.5),
+        gate=OPEN_GATE,
     )
     result = training.run_local(settings)
     assert result.kept is not None
