@@ -18,6 +18,7 @@ import yaml
 from mlflow import MlflowClient
 
 from components.register_model.logic import MODELS
+from components.train_gnn.settings import GnnSettings
 from feature_repo.datasets import Dataset
 from pipelines import remote
 from pipelines.errors import KfpError, KfpUnavailable, RunGoesOn, StepError
@@ -113,7 +114,7 @@ def test_a_run_is_submitted_with_what_the_pods_see(
     assert given["tracking_uri"] == "http://mlflow.fraud:5000"
     assert given["champion_gnn"] == "/mnt/bundles/fraud-gnn/1-abc"
     assert given["policy"] == run.policy.read_text()
-    assert given["gnn_settings"] == {"epochs": 1}
+    assert given["gnn_settings"] == GnnSettings(epochs=1).model_dump()
     assert set(body["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
 
     opened = MlflowClient(mlflow).get_run(given["run_id"])
