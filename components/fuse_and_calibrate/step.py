@@ -90,7 +90,7 @@ def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], p
     chosen = scores[calibrate]
     days = chosen["event_timestamp"].dt.date.nunique()
     probability = chosen["challenger"].to_numpy(float)
-    offsets, offset = _alarm_offsets(chosen, probability, policy)
+    offsets, offset = alarm_offsets_of(chosen, probability, policy)
     thresholds = cheapest_thresholds(
         policy, chosen["event_type"].to_numpy(object), alarm_score(probability, offset), days
     )
@@ -179,10 +179,16 @@ def _is_used(frame: pd.DataFrame) -> pd.Series:
     return used
 
 
-def _alarm_offsets(
+def alarm_offsets_of(
     chosen: pd.DataFrame, probability: NDArray[np.float64], policy: ThresholdSettings
 ) -> tuple[Offsets, NDArray[np.float64]]:
-    """The offsets that the policy asks for, and that of each event, [n]."""
+    """The offsets that the policy asks for, and that of each event, [n].
+
+    Args:
+        chosen: events to calibrate on: y, city and rider_tenure_days.
+        probability: calibrated, [n].
+        policy: whose alarm rates are to be equal.
+    """
     if not policy.equal_alarm_rates:
         return {}, np.zeros(len(chosen))
     groups = alarm_groups(chosen["city"].to_numpy(object), chosen["rider_tenure_days"].to_numpy(float))

@@ -185,19 +185,16 @@ class EntityLog:
         ).astype(np.float32)
         position = np.full(m, -1)
         position[nodes] = np.arange(len(nodes))
-        met = np.flatnonzero(count)
-        return Snapshot(
-            nodes, x, *_edges(position[ends], self.kind[ends[:, 1]], self._pair_features(rows, met, as_of_us))
-        )
+        features = self._pair_features(rows, count, as_of_us)
+        return Snapshot(nodes, x, *_edges(position[ends], self.kind[ends[:, 1]], features))
 
-    def _pair_features(self, rows: Ints, met: Ints, as_of_us: int) -> Floats:
-        """`PAIR_FEATURES` of the pairs `met`, from the events at `rows`, [len(met), 4]."""
+    def _pair_features(self, rows: Ints, count: Ints, as_of_us: int) -> Floats:
+        """`PAIR_FEATURES` of the pairs that share any of the events at `rows`, as often as `count` says, [p, 4]."""
         pair = self.pair[rows]
         exists = pair >= 0
         which, _ = np.nonzero(exists)
         number, times = pair[exists], self.event_us[rows][which]
-        size = len(self.pairs)
-        count = np.bincount(number, minlength=size)
+        size, met = len(self.pairs), np.flatnonzero(count)
         amount = np.bincount(number, self.amount[rows][which], minlength=size)
         last, first = np.zeros(size, np.int64), np.full(size, as_of_us)
         np.maximum.at(last, number, times)

@@ -183,6 +183,17 @@ def fit_trees(
         settings: choices of the training.
         callbacks: LightGBM's, called after each tree.
     """
+    options = tree_options(settings)
+    stop = lightgbm.early_stopping(settings.patience, verbose=False)
+    booster = lightgbm.train(
+        options, data.train_set, settings.rounds, valid_sets=[data.valid_set], callbacks=[*callbacks, stop]
+    )
+    # Parsing the text drops the trees after the best, so that what is calibrated is what is saved.
+    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+
+
+def tree_options(settings: LightGbmSettings, further: int = 0) -> dict[str, Any]:
+    """LightGBM's parameters for trees on `MODEL_FEATURES` and so many further columns, which have no direction."""
     options = _fixed_options(settings) | {
         "objective": "binary",
         "metric": "average_precision",
@@ -193,14 +204,9 @@ def fit_trees(
         "lambda_l2": settings.lambda_l2,
     }
     if settings.monotone != "off":
-        options["monotone_constraints"] = monotone_directions(MODEL_FEATURES)
+        options["monotone_constraints"] = [*monotone_directions(MODEL_FEATURES), *[0] * further]
         options["monotone_constraints_method"] = settings.monotone
-    stop = lightgbm.early_stopping(settings.patience, verbose=False)
-    booster = lightgbm.train(
-        options, data.train_set, settings.rounds, valid_sets=[data.valid_set], callbacks=[*callbacks, stop]
-    )
-    # Parsing the text drops the trees after the best, so that what is calibrated is what is saved.
-    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+    return options
 
 
 def _fixed_options(settings: LightGbmSettings) -> dict[str, Any]:

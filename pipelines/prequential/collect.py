@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from components.evaluate.cost import Stakes, spend
 from components.evaluate.rules import rule_score
-from components.fuse_and_calibrate.alarm_offsets import fit_alarm_offsets
 from components.fuse_and_calibrate.logic import fit_pair
+from components.fuse_and_calibrate.step import alarm_offsets_of
 from components.fuse_and_calibrate.thresholds import cheapest_thresholds
-from inference_services.alarm_groups import alarm_groups, alarm_offset, alarm_score
+from inference_services.alarm_groups import Offsets, alarm_groups, alarm_offset, alarm_score
 from inference_services.calibration import sigmoid
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Thresholds, decide
@@ -157,9 +157,7 @@ def _fused(trees: pd.DataFrame, graph: pd.DataFrame) -> pd.DataFrame:
     return trees.assign(log_odds=weights[0] * own + weights[1] * other + intercept)
 
 
-def _policy_of(
-    calibrate: pd.DataFrame, policy: ThresholdSettings
-) -> tuple[dict[str, dict[str, float]], dict[str, Thresholds]]:
+def _policy_of(calibrate: pd.DataFrame, policy: ThresholdSettings) -> tuple[Offsets, dict[str, Thresholds]]:
     """The offsets and the cheapest thresholds by the events to calibrate on, as `fuse_and_calibrate` takes them.
 
     Args:
@@ -167,8 +165,6 @@ def _policy_of(
         policy: costs, capacity, and whose alarm rates are to be equal.
     """
     probability = sigmoid(calibrate["log_odds"].to_numpy(float))
-    groups = alarm_groups(calibrate["city"].to_numpy(object), calibrate["rider_tenure_days"].to_numpy(float))
-    offsets = fit_alarm_offsets(probability, calibrate["y"].to_numpy(float), groups, policy.equal_alarm_rates)
-    alarm = alarm_score(probability, alarm_offset(offsets, groups, len(calibrate)))
+    offsets, offset = alarm_offsets_of(calibrate, probability, policy)
     types, days = calibrate["event_type"].to_numpy(object), calibrate["arrived"].dt.date.nunique()
-    return offsets, cheapest_thresholds(policy, types, alarm, days)
+    return offsets, cheapest_thresholds(policy, types, alarm_score(probability, offset), days)

@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.labels import check_classes
-from components.train_lightgbm.logic import category_levels, encode, raw_scores, without_store
-from components.train_lightgbm.monotone import monotone_directions
+from components.train_lightgbm.logic import category_levels, encode, raw_scores, tree_options, without_store
 from components.train_lightgbm.settings import LightGbmSettings
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
 
@@ -59,30 +58,9 @@ def train_wide(frame: pd.DataFrame, more: Matrix, settings: LightGbmSettings) ->
         "feature_name": [*MODEL_FEATURES, *(f"more_{k}" for k in range(more.shape[1]))],
         "categorical_feature": list(CATEGORICAL_FEATURES),
     }
-    options = _options(settings, more.shape[1])
+    options = tree_options(settings, more.shape[1])
     train_set = lightgbm.Dataset(rows, np.concatenate([y[train], y[masked]]), **data)
     valid_set = lightgbm.Dataset(np.hstack([X[valid], more[valid]]), y[valid], reference=train_set, **data)
     stop = lightgbm.early_stopping(settings.patience, verbose=False)
     booster = lightgbm.train(options, train_set, settings.rounds, valid_sets=[valid_set], callbacks=[stop])
     return WideTrees(lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration)), levels)
-
-
-def _options(settings: LightGbmSettings, further: int) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "objective": "binary",
-        "metric": "average_precision",
-        "learning_rate": settings.learning_rate,
-        "num_leaves": settings.num_leaves,
-        "min_data_in_leaf": settings.min_data_in_leaf,
-        "feature_fraction": settings.feature_fraction,
-        "lambda_l2": settings.lambda_l2,
-        "seed": settings.seed,
-        "num_threads": settings.num_threads,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbose": -1,
-    }
-    if settings.monotone != "off":
-        options["monotone_constraints"] = [*monotone_directions(MODEL_FEATURES), *[0] * further]
-        options["monotone_constraints_method"] = settings.monotone
-    return options
