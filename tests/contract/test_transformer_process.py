@@ -93,7 +93,9 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     flagged = [r for r in records if r["decision"] != "allow"]
     assert flagged
     assert all(bool(r["reasons"]) == (r["decision"] != "allow") for r in records)
-    texts = {reason["text"] for r in flagged if r["event_type"] == "payment_authorized" for reason in r["reasons"]}
+    texts = {
+        reason["text"] for r in flagged if r["event"]["event_type"] == "payment_authorized" for reason in r["reasons"]
+    }
     assert "amount of 250,000 toman; payments like this have 17 toman" in texts
     metrics = httpx.get(f"{transformer.url}/metrics").text
     assert 'fraud_degraded_total{missing="gnn"} 40.0' in metrics
