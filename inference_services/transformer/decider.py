@@ -28,6 +28,7 @@ from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_STORE
 from inference_services.errors import PredictorGone
+from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
@@ -122,13 +123,8 @@ class Decider:
         self._revision = revision
         self._missing: set[str] = set()
 
-    async def decide(self, batch: EventBatch, request_id: str = "") -> Decided:
-        """Decides n events within the latency budget; never raises because a part is down.
-
-        Args:
-            batch: the events.
-            request_id: of the request that they came in, for their records.
-        """
+    async def decide(self, batch: EventBatch) -> Decided:
+        """Decides n events within the latency budget; never raises because a part is down."""
         clock = asyncio.get_running_loop().time
         start = clock()
         read = await self._read(batch, start + self._budget_s * STORE_SHARE)
@@ -162,7 +158,7 @@ class Decider:
             fusion=self._fusion.bundle.label,
             policy_sha256=self._fusion.policy_sha256,
             revision=self._revision,
-            request_id=request_id,
+            request_id=request_id(),
             decided_at=time.time_ns() // 1000,
             latency_ms=latency_ms,
         )

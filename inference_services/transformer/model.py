@@ -111,16 +111,15 @@ class FraudTransformer(Model):
             raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
         with timed("decode"):
             batch = decode_events(Tensors(payload))
-        request_id = str(payload.id or "")
-        chunks = [await self._decide(batch, start, request_id) for start in range(0, len(batch), CHUNK_ROWS)]
+        chunks = [await self._decide(batch, start) for start in range(0, len(batch), CHUNK_ROWS)]
         outputs: dict[str, Array] = {
             name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in chunks[0].outputs
         }
         return respond(payload, self.name, outputs, self.version, {"revision": self._revision})
 
-    async def _decide(self, batch: EventBatch, start: int, request_id: str) -> Decided:
+    async def _decide(self, batch: EventBatch, start: int) -> Decided:
         chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))
-        decided = await self._decider.decide(chunk, request_id)
+        decided = await self._decider.decide(chunk)
         self._decisions.publish(decided.records)
         outputs = decided.outputs
         for event_type, decision, degraded in zip(

@@ -90,6 +90,7 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     by_id = dict(zip((event["event_id"] for event in events), outputs["fraud_probability"], strict=True))
     assert {r["event_id"]: r["fraud_probability"] for r in records} == by_id
     assert {r["revision"] for r in records} == {"fraud-detector-00002"}
+    assert {r["request_id"] for r in records} == {response.json()["id"]}
     flagged = [r for r in records if r["decision"] != "allow"]
     assert flagged
     assert all(bool(r["reasons"]) == (r["decision"] != "allow") for r in records)
