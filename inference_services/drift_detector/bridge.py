@@ -23,6 +23,8 @@ from redis.exceptions import RedisError
 from inference_services.calibration import NO_STORE
 from inference_services.drift_detector.settings import BridgeSettings
 from inference_services.errors import CorruptRecord
+from inference_services.outgoing import OutgoingHeaders
+from inference_services.tokens import TokenFile
 from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import FIELD, STREAM
 
@@ -70,6 +72,7 @@ class Bridge:
         self, settings: BridgeSettings, http: httpx.AsyncClient, client: aioredis.Redis, pause_s: float = 0.5
     ) -> None:
         self._settings = settings
+        self._headers = OutgoingHeaders(TokenFile(settings.token_file) if settings.token_file else None)
         self._http = http
         self._redis: Any = client
         self._pause_s = pause_s
@@ -113,6 +116,7 @@ class Bridge:
             "ce-id": uuid4().hex,
             "ce-source": "fraud-drift-bridge",
             "ce-type": REQUEST_TYPE,
+            **self._headers(),
         }
         pause = self._pause_s
         for attempt in range(1, self._settings.attempts + 1):
