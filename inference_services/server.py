@@ -28,7 +28,11 @@ from inference_services.admission import AdmissionLimit
 from inference_services.direct_infer import DirectInfer
 from inference_services.draining import Drain, DrainingMiddleware, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
+from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
+from inference_services.metrics import CallMetrics
+from inference_services.request_context import adopt
+from inference_services.request_scope import RequestScope
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
 
@@ -87,6 +91,8 @@ class _StrictDataPlane(DataPlane):
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
+        if isinstance(request, InferRequest):
+            adopt(str(request.id or ""))
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
         except InvalidRequest as error:
@@ -135,9 +141,12 @@ def serve(
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, dataplane=server.dataplane)
+    calls = CallMetrics(model.name, model.version, revision())
+    # The one that is added last is outermost.
     app.add_middleware(SheddingMiddleware, limit=limit)
     app.add_middleware(DrainingMiddleware, drain=drain)
-    use_interceptors([SheddingInterceptor(limit)])
+    app.add_middleware(RequestScope, calls=calls)
+    use_interceptors([RequestScopeInterceptor(calls), SheddingInterceptor(limit)])
     show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])

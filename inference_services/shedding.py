@@ -1,6 +1,6 @@
-"""Refuses inference requests beyond what the process answers in time: 503 with `Retry-After`, RESOURCE_EXHAUSTED.
+"""Refuses inference requests beyond what the process answers in time: 429 with `Retry-After`, RESOURCE_EXHAUSTED.
 
-Only inference is refused: health, readiness, metadata and metrics pass.
+Only inference is refused: health, readiness, metadata and metrics pass. `fraud_requests_total` counts it as `shed`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import Any
 
 import grpc
 from grpc.aio import ServerInterceptor
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from inference_services.admission import AdmissionLimit
 from inference_services.direct_infer import Application, Message, Receive, Send
 
-SHED = Counter("fraud_requests_shed", "Inference requests refused because too many were in flight.", ["protocol"])
-IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests taken on and not answered yet.")
-LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be in flight now.")
+LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be in flight now; more are refused.")
 
 RETRY_AFTER_S = 1
 _INFERENCE = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/(infer|generate\w*)|/v1/models/[^/]+:\w+")
@@ -32,10 +30,7 @@ _REFUSAL = b'{"error":"%b"}' % _REASON.encode()
 
 def show(limit: AdmissionLimit) -> None:
     """Lets the metrics show the limit."""
-    IN_FLIGHT.set_function(lambda: limit.in_flight)
     LIMIT.set_function(lambda: limit.limit)
-    for protocol in ("rest", "grpc"):
-        SHED.labels(protocol)
 
 
 class SheddingMiddleware:
@@ -55,10 +50,9 @@ class SheddingMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST" or not _INFERENCE.fullmatch(scope["path"]):
             return await self._app(scope, receive, send)
         if not self._limit.admit():
-            SHED.labels("rest").inc()
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_REFUSAL))]
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.start", "status": 429, "headers": headers})
             return await send({"type": "http.response.body", "body": _REFUSAL})
         with _measured(self._limit):
             await asyncio.sleep(0)
@@ -89,7 +83,6 @@ class SheddingInterceptor(ServerInterceptor):
 
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             if not self._limit.admit():
-                SHED.labels("grpc").inc()
                 retry = (("retry-after", str(RETRY_AFTER_S)), ("grpc-retry-pushback-ms", str(RETRY_AFTER_S * 1000)))
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, retry)
             with _measured(self._limit):

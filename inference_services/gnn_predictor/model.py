@@ -45,6 +45,7 @@ class GnnPredictor(Model):
         """
         super().__init__(name)
         self._bundle = verify(folder, GNN)
+        self.version = self._bundle.label
         self._network = load_network(folder)
         self._score_small = SmallScorer(self._network)
         self._calibration = read_calibrations(self._bundle.read_json("calibration.json"), ("full",))["full"]
