@@ -5,7 +5,8 @@ ServingError
 ├── BundleError        a model bundle is missing, incomplete or altered
 ├── BadSettings        a settings file or environment variable cannot be used
 ├── PredictorGone      a predictor did not give a usable answer in time
-└── PartDown           a part has failed again and again and is not asked now
+├── PartDown           a part has failed again and again and is not asked now
+└── CorruptRecord      what should be the record of a decision is none that this code can read
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class PredictorGone(ServingError):
 
 class PartDown(ServingError):
     """A part's circuit breaker is open: it is not asked, so that nobody waits for it."""
+
+
+class CorruptRecord(ServingError):
+    """The record of a decision cannot be read; the message says what is wrong with it."""

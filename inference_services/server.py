@@ -25,6 +25,7 @@ from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 
 from inference_services.admission import AdmissionLimit
+from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
 from inference_services.draining import Drain, DrainingMiddleware, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
@@ -35,6 +36,7 @@ from inference_services.request_context import adopt
 from inference_services.request_scope import RequestScope
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
+from inference_services.tokens import TokenFile
 
 log = logging.getLogger("fraud")
 M = TypeVar("M", bound=Model)
@@ -128,6 +130,7 @@ def serve(
     args = parser.parse_args()
     try:
         settings = ServerSettings.read()
+        tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
     except ServingError as error:
@@ -142,11 +145,14 @@ def serve(
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, dataplane=server.dataplane)
     calls = CallMetrics(model.name, model.version, revision())
-    # The one that is added last is outermost.
+    # The middleware that is added last is outermost, the interceptor that is named first.
     app.add_middleware(SheddingMiddleware, limit=limit)
+    if tokens is not None:
+        app.add_middleware(Authentication, tokens=tokens)
     app.add_middleware(DrainingMiddleware, drain=drain)
     app.add_middleware(RequestScope, calls=calls)
-    use_interceptors([RequestScopeInterceptor(calls), SheddingInterceptor(limit)])
+    asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
+    use_interceptors([RequestScopeInterceptor(calls), *asking, SheddingInterceptor(limit)])
     show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])

@@ -1,6 +1,8 @@
-"""What all services have in common: how much they take on, and how they end."""
+"""What all services have in common: whom they answer, how much they take on, and how they end."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +16,11 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FRAUD_SERVER_", frozen=True)
 
+    token_file: Path | None = Field(
+        None,
+        description="File of bearer tokens, one a line, of which a caller must send one; read again when it changes. "
+        "Unset: callers are not asked for any.",
+    )
     target_ms: float = Field(
         25.0, gt=0, description="Time in the server, milliseconds, above which fewer requests are taken on at a time."
     )
