@@ -23,6 +23,7 @@ from kserve import InferRequest, Model
 from kserve.errors import InferenceError, InvalidInput
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
+from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
 from inference_services.admission import AdmissionLimit
 from inference_services.authentication import Authentication, AuthenticationInterceptor
@@ -102,6 +103,23 @@ class _StrictDataPlane(DataPlane):
         return result
 
 
+class _Application(FastAPI):
+    """KServe's application without its timing of requests, which ends in log lines that nobody reads here."""
+
+    @classmethod
+    def like(cls, app: FastAPI) -> _Application:
+        """A new one with the settings of KServe's."""
+        response = app.router.default_response_class
+        return cls(
+            title=app.title, version=app.version, docs_url=app.docs_url, redoc_url=None, default_response_class=response
+        )
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """As FastAPI's."""
+        if middleware_class is not TimingMiddleware:
+            super().add_middleware(middleware_class, *args, **kwargs)
+
+
 async def _refuse_body(_: Request, error: Exception) -> Response:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
     where = ".".join(str(part) for part in first["loc"] if part not in {"body", "InferenceRequest", "bytes"})
@@ -136,14 +154,14 @@ def serve(
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
-    app = kserve.model_server.app
+    app = kserve.model_server.app = _Application.like(kserve.model_server.app)
     app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
     drain, limit = Drain(), AdmissionLimit(settings.bounds)
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
-    app.add_middleware(DirectInfer, dataplane=server.dataplane)
+    app.add_middleware(DirectInfer, models=server.registered_models)
     calls = CallMetrics(model.name, model.version, revision())
     # The middleware that is added last is outermost, the interceptor that is named first.
     app.add_middleware(SheddingMiddleware, limit=limit)

@@ -31,6 +31,7 @@ from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
+from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
@@ -190,15 +191,16 @@ class Decider:
     ) -> _Models:
         n = len(batch)
         lightgbm, (gnn, graph) = await asyncio.gather(
-            self._ask_lightgbm(features, n, deadline), self._ask_gnn(batch, read, features, deadline)
+            self._ask_lightgbm(feature_tensors(features), n, deadline),
+            self._ask_gnn(batch, read, features, deadline),
         )
         mask = FULL if read.available else NO_STORE
         return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
 
-    async def _ask_lightgbm(self, features: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer | None:
+    async def _ask_lightgbm(self, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer | None:
         try:
             with self._parts["lightgbm"].attempt(), timed("lightgbm"):
-                return await _scores(self._lightgbm, features, n, deadline)
+                return await _scores(self._lightgbm, tensors, n, deadline)
         except (PredictorGone, PartDown):
             return None
 
