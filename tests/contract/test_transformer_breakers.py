@@ -6,16 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
-import orjson
 import pytest
 
 from feature_repo.event_batch import EventBatch
 from inference_services.transformer.decider import Decider
+from inference_services.transformer.feature_tensors import FEATURE_PARAMETERS
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import G1, L1, NAME, PAYMENT, write_fusion
-from tests.contract.test_transformer import FakeStore, Handler, answering, broken, endless, nonsense, refusing
+from tests.contract.predictor_fake import Handler, PlayedServer
+from tests.contract.test_transformer import FakeStore, answering, broken, endless, nonsense, refusing
 
 FAILURES = 3
 RETRY_S = 0.3
@@ -30,8 +30,10 @@ class Company:
         self.store = CountingStore()
         self.handlers: dict[str, Handler] = {"lightgbm": answering(-3.0, L1), "gnn": answering(-3.0, G1)}
         self.asked = {"lightgbm": 0, "gnn": 0}
-        self._http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
-        clients = V2Client("http://lightgbm", NAME, self._http), V2Client("http://gnn", "fraud-gnn", self._http)
+        clients = (
+            V2Client(self._server("lightgbm"), NAME, parameters=FEATURE_PARAMETERS),
+            V2Client(self._server("gnn"), "fraud-gnn"),
+        )
         self._decider = Decider(
             self.store, *clients, fusion, budget_s=BUDGET_S, breaker_failures=FAILURES, breaker_retry_s=RETRY_S
         )
@@ -43,14 +45,12 @@ class Company:
     def asked_of(self, part: str) -> int:
         return self.store.asked if part == "store" else self.asked[part]
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        name = "gnn" if "fraud-gnn" in request.url.path else "lightgbm"
-        self.asked[name] += 1
-        answer = self.handlers[name](orjson.loads(request.content))
-        if isinstance(answer, httpx.Response):
-            return answer
-        await asyncio.sleep(60)
-        raise AssertionError("nobody waited this long")
+    def _server(self, name: str) -> PlayedServer:
+        def answer(request: dict[str, Any]) -> Any:
+            self.asked[name] += 1
+            return self.handlers[name](request)
+
+        return PlayedServer(answer)
 
 
 class CountingStore(FakeStore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from hypothesis import given
@@ -116,7 +117,10 @@ def metric(name: str, part: str) -> float:
     return REGISTRY.get_sample_value(name, {"part": part}) or 0.0
 
 
-async def test_a_part_is_told_of_once_when_it_goes_and_once_when_it_returns(caplog: pytest.LogCaptureFixture):
+async def test_a_part_is_told_of_once_when_it_goes_and_once_when_it_returns(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logging.getLogger("fraud"), "propagate", True)
     part = Part("the test's part", failures=2, retry_s=0.01)
     for _ in range(2):
         await fail(part)
