@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from inference_services.errors import PredictorGone
+from inference_services.tracing import client_call
 
 _DATATYPES = {"f8": "FP64", "f4": "FP32", "i8": "INT64", "b1": "BOOL"}
 _HEADERS = {"content-type": "application/json"}
@@ -51,6 +52,7 @@ class V2Client:
         self._headers = headers
         self.model = model
 
+    @client_call
     async def infer(
         self,
         tensors: Mapping[str, NDArray[Any]],
