@@ -8,12 +8,12 @@ The tensors are those of `EventGraph`. Embeddings and known flags carry the cont
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from kserve import InferRequest, InferResponse, Model
 from numpy.typing import NDArray
 
 from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
@@ -25,7 +25,8 @@ from inference_services.gnn_predictor.influence import INFLUENCES, influence
 from inference_services.gnn_predictor.network import EventGraph, load_network
 from inference_services.gnn_predictor.scorer import SmallScorer
 from inference_services.model_names import GNN
-from inference_services.v2 import Array, Tensors, check_batch, requested_outputs, respond
+from inference_services.v2 import Array, Tensors, check_batch
+from inference_services.v2_model import Outputs, V2Model
 
 _KINDS = len(ENTITY_KINDS)
 # Up to a transformer's chunk numpy is the faster: one event 0.06 ms against torch's 0.5, sixteen 0.3 against 0.7. A hop
@@ -34,7 +35,7 @@ _SMALL_ROWS = 16
 _SMALL_EDGES = _SMALL_ROWS * _KINDS * K_NEIGHBOURS
 
 
-class GnnPredictor(Model):
+class GnnPredictor(V2Model):
     """Serves one verified bundle. One thread per prediction: the graphs are small, and pods scale by replicas."""
 
     def __init__(self, name: str, folder: Path, revision: str = "") -> None:
@@ -55,27 +56,22 @@ class GnnPredictor(Model):
             score(example)
         self.ready = True
 
-    async def predict(
-        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
         """Answers raw_score, log_odds and probability, FP64 [n], and the influences that are asked for.
 
         Raises:
-            InvalidRequest: not V2, or a tensor is missing, of another shape, or points outside of the graph.
+            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph.
         """
-        del headers, response_headers
-        if not isinstance(payload, InferRequest):
-            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
-        graph = self._read(Tensors(payload))
+        graph = self._read(tensors)
         raw = self._score(graph) if _is_small(graph) else await asyncio.to_thread(self._score, graph)
         outputs: dict[str, Array] = {
             "raw_score": raw,
             "log_odds": self._calibration.log_odds(raw),
             "probability": self._calibration.probability(raw),
         }
-        if not set(INFLUENCES).isdisjoint(requested_outputs(payload)):
+        if not set(INFLUENCES).isdisjoint(wanted):
             outputs |= await asyncio.to_thread(influence, self._score, graph, raw)
-        return respond(payload, self.name, outputs, self._bundle.label, {"revision": self._revision})
+        return Outputs(outputs, self._bundle.label, {"revision": self._revision})
 
     def _score(self, graph: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
         return self._score_small(graph) if _is_small(graph) else self._score_large(graph)
