@@ -17,7 +17,7 @@ import kserve.model_server
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from kserve import InferRequest, Model, ModelServer
+from kserve import InferRequest, Model
 from kserve.errors import (
     InferenceError,
     InvalidInput,
@@ -26,11 +26,14 @@ from kserve.errors import (
     ServerNotReady,
     UnsupportedProtocol,
 )
+from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
+from inference_services.admission import AdmissionLimit
 from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
+from inference_services.draining import Drain, DrainingMiddleware, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
@@ -40,11 +43,11 @@ from inference_services.request_context import adopt
 from inference_services.request_scope import RequestScope
 from inference_services.served import Served
 from inference_services.server_settings import ServerSettings
+from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
 from inference_services.tokens import TokenFile
 from inference_services.tracing import start_tracing
 
 log = logging.getLogger("fraud")
-GRACE_PERIOD_S = 10
 # What a caller did wrong, or came too early for: answered and counted, and nothing for the log.
 _MISTAKES = (InvalidInput, RequestValidationError, ModelNotFound, ModelNotReady, UnsupportedProtocol, ServerNotReady)
 M = TypeVar("M", bound=Model)
@@ -55,7 +58,11 @@ class Refused(InvalidInput):
 
 
 class _StrictDataPlane(DataPlane):
-    """Lets no malformed request end as an internal error."""
+    """Lets no malformed request end as an internal error, and is not ready while the process drains."""
+
+    def __init__(self, model_registry: ModelRepository, drain: Drain) -> None:
+        super().__init__(model_registry)
+        self._drain = drain
 
     def decode_inference_request(self, body: Any, headers: Any, model_name: str) -> InferRequest:
         """Decodes a REST request; KServe lets a malformed binary body through as a 500."""
@@ -75,7 +82,12 @@ class _StrictDataPlane(DataPlane):
     async def ready(self) -> bool:
         """Whether every model is: KServe's own answer is True from the first moment."""
         models = self.model_registry.get_models().values()
-        return bool(models) and all([await model.healthy() for model in models])
+        return not self._drain.begun and bool(models) and all([await model.healthy() for model in models])
+
+    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
+        """Whether the model is; KServe sets the flag where it asks for an inference that has come already."""
+        ready: bool = await super().model_ready(model_name, disable_predictor_health_check)
+        return ready and (disable_predictor_health_check or not self._drain.begun)
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
@@ -147,16 +159,20 @@ def serve(
     app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
-    server = ModelServer(enable_latency_logging=False, grace_period=GRACE_PERIOD_S)
-    server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
+    drain, limit = Drain(), AdmissionLimit(settings.bounds)
+    server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
+    server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, models=server.registered_models)
     calls = CallMetrics(served)
     # The middleware that is added last is outermost, the interceptor that is named first.
+    app.add_middleware(SheddingMiddleware, limit=limit)
     if tokens is not None:
         app.add_middleware(Authentication, tokens=tokens)
+    app.add_middleware(DrainingMiddleware, drain=drain)
     app.add_middleware(RequestScope, calls=calls, served=served)
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
-    use_interceptors([RequestScopeInterceptor(calls, served), *asking])
+    use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
+    show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 

@@ -143,6 +143,6 @@ def test_metrics_name_the_bundle_and_hold_no_request(predictor: Service, lightgb
         f'model="{NAME}",model_version="0-{lightgbm_bundle.sha12}",revision="{REVISION}",service="lightgbm_predictor"'
     )
     assert found[f"fraud_bundle_info{{{labels}}}"] == 1
-    assert all(n == 0 for name, n in found.items() if name.startswith("fraud_requests_in_flight"))
+    assert all(n == 0 for name, n in found.items() if name.startswith("fraud_requests_in_flight{"))
     assert any(name.startswith("process_resident_memory_bytes") for name in found)
     assert not any("-id" in name for name in found)
