@@ -16,18 +16,27 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import kserve.model_server
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from kserve import InferRequest, Model, ModelServer
-from kserve.errors import InferenceError, InvalidInput
+from kserve.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
 from kserve.protocol.dataplane import DataPlane
 
+from inference_services import protocol
 from inference_services.direct_infer import DirectInfer
 from inference_services.errors import InvalidRequest, ServingError
 
 log = logging.getLogger("fraud")
 GRACE_PERIOD_S = 10
+# What a caller did, or asked too early: nothing here is broken.
+_NO_FAULT = (
+    InvalidInput,
+    RequestValidationError,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+    protocol.RepositoryIsFixed,
+)
 M = TypeVar("M", bound=Model)
 
 
@@ -36,14 +45,14 @@ class Refused(InvalidInput):
 
 
 class _OneLine(logging.Formatter):
-    """One JSON object per record; a traceback only for what is not the caller's mistake."""
+    """One JSON object per record; a traceback only where something is broken."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             entry["error"] = f"{type(error).__name__}: {error}"
-            if not isinstance(error, InvalidInput | RequestValidationError) and record.exc_info:
+            if not isinstance(error, _NO_FAULT) and record.exc_info:
                 entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
 
@@ -66,6 +75,15 @@ class _StrictDataPlane(DataPlane):
         except Exception as error:  # struct.error and pydantic's own, from inside KServe's decoding
             raise Refused(f"the request body cannot be decoded: {error}") from None
 
+    def metadata(self) -> dict[str, Any]:
+        """Server metadata, with the extension that there is."""
+        return {**super().metadata(), "extensions": ["binary_tensor_data"]}
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        """Model metadata, with the version that is served."""
+        metadata: dict[str, Any] = await super().model_metadata(model_name)
+        return {**metadata, "versions": [protocol.version_of(self.model_registry, model_name)]}
+
     async def ready(self) -> bool:
         """Whether every model is: KServe's own answer is True from the first moment."""
         models = self.model_registry.get_models().values()
@@ -73,17 +91,12 @@ class _StrictDataPlane(DataPlane):
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
+        protocol.check_version(request, self.model_registry)
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
         except InvalidRequest as error:
             raise Refused(str(error)) from None
         return result
-
-
-async def _refuse_body(_: Request, error: Exception) -> Response:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-    where = ".".join(str(part) for part in first["loc"] if part not in {"body", "InferenceRequest", "bytes"})
-    return JSONResponse({"error": f"the request is not a V2 inference request: {where or 'body'}: {first['msg']}"}, 400)
 
 
 def serve(
@@ -113,12 +126,12 @@ def serve(
         log.error("%s", error)
         sys.exit(1)
     app = kserve.model_server.app
-    app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
     server = ModelServer(enable_latency_logging=False, grace_period=GRACE_PERIOD_S)
     server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
     app.add_middleware(DirectInfer, dataplane=server.dataplane)
+    protocol.complete(app, server)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 

@@ -32,6 +32,7 @@ class LightGbmPredictor(Model):
 
     def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
         super().__init__(name)
+        self.version = scorer.bundle.label
         self._scorer = scorer
         self._typical = TypicalValues.read(scorer.bundle)
         self._parameters = {"revision": revision}
@@ -77,7 +78,7 @@ class LightGbmPredictor(Model):
         parameters = self._parameters
         if explain:
             parameters = {**parameters, "features": ",".join(self._scorer.features), **self._typical_of(X)}
-        return respond(payload, self.name, outputs, self._scorer.bundle.label, parameters)
+        return respond(payload, self.name, outputs, self.version, parameters)
 
     def _outputs(self, X: Matrix, explain: bool) -> dict[str, Array]:
         scores = self._scorer.score(X)
