@@ -23,8 +23,16 @@ from kserve.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotR
 from kserve.protocol.dataplane import DataPlane
 
 from inference_services import protocol
+from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
 from inference_services.errors import InvalidRequest, ServingError
+from inference_services.grpc_scope import RequestScopeInterceptor
+from inference_services.grpc_server import use_interceptors
+from inference_services.metrics import CallMetrics
+from inference_services.request_context import adopt
+from inference_services.request_scope import RequestScope
+from inference_services.server_settings import ServerSettings
+from inference_services.tokens import TokenFile
 
 log = logging.getLogger("fraud")
 GRACE_PERIOD_S = 10
@@ -91,6 +99,8 @@ class _StrictDataPlane(DataPlane):
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
+        if isinstance(request, InferRequest):
+            adopt(str(request.id or ""))
         protocol.check_version(request, self.model_registry)
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
@@ -120,6 +130,8 @@ def serve(
         parser.add_argument("--model_dir", required=True, help="Folder of the verified bundle to serve.")
     args = parser.parse_args()
     try:
+        settings = ServerSettings.read()
+        tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
     except ServingError as error:
@@ -132,6 +144,13 @@ def serve(
     server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
     app.add_middleware(DirectInfer, dataplane=server.dataplane)
     protocol.complete(app, server)
+    calls = CallMetrics(model.name, model.version, revision())
+    # The middleware that is added last is outermost, the interceptor that is named first.
+    if tokens is not None:
+        app.add_middleware(Authentication, tokens=tokens)
+    app.add_middleware(RequestScope, calls=calls)
+    asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
+    use_interceptors([RequestScopeInterceptor(calls), *asking])
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 

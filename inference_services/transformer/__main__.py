@@ -9,7 +9,9 @@ import httpx
 from feature_repo.online_reader import OnlineReader
 from inference_services.errors import BadSettings
 from inference_services.model_names import GNN
+from inference_services.outgoing import OutgoingHeaders
 from inference_services.server import revision, serve
+from inference_services.tokens import TokenFile
 from inference_services.transformer.decider import STORE_SHARE, Decider
 from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.fusion import Fusion
@@ -31,12 +33,13 @@ def build(args: argparse.Namespace) -> FraudTransformer:
     limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     # Every call has a deadline of its own, so the client needs no timeout.
     http = httpx.AsyncClient(limits=limits, timeout=None)  # noqa: S113
+    headers = OutgoingHeaders(TokenFile(settings.predictor_token_file) if settings.predictor_token_file else None)
     scheme = "https" if args.predictor_use_ssl else "http"
     store = OnlineReader(settings.redis_url, settings.feast_project, budget_s * STORE_SHARE, settings.redis_type)
     decider = Decider(
         store,
-        V2Client(f"{scheme}://{args.predictor_host}", args.model_name, http),
-        V2Client(settings.gnn_url, GNN, http),
+        V2Client(f"{scheme}://{args.predictor_host}", args.model_name, http, headers),
+        V2Client(settings.gnn_url, GNN, http, headers),
         fusion,
         budget_s=budget_s,
         revision=revision(),

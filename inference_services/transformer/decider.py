@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,7 +28,9 @@ from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_STORE
 from inference_services.errors import PredictorGone
+from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.predictors import Answer, V2Client
@@ -68,24 +71,25 @@ class Decided:
 
     Attributes:
         outputs: the V2 output tensors by name, each [n].
-        records: one JSON record per event for the decision stream.
+        records: for the decision log, to be encoded once the answer is on its way.
     """
 
     outputs: Mapping[str, NDArray[Any]]
-    records: Sequence[bytes]
+    records: DecisionBatch
 
 
 @dataclass(frozen=True)
 class _Models:
     """Both models' answers for n events, None for one that did not answer, and what they were fused to.
 
-    `graph` is what the graph model was asked, None when it was not.
+    `graph` is what the graph model was asked, None when it was not. `mask` is what was available.
     """
 
     lightgbm: Answer | None
     gnn: Answer | None
     fused: Fused
     graph: AskedGraph | None
+    mask: str
 
 
 @contextmanager
@@ -141,8 +145,22 @@ class Decider:
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
-        records = self._records(
-            batch, features, outputs, models, offset=offset, sequence=read.sequence, latency_ms=latency_ms
+        records = DecisionBatch(
+            batch,
+            features,
+            outputs,
+            lightgbm=models.lightgbm,
+            gnn=models.gnn,
+            graph=models.graph.tensors if models.graph else None,
+            availability=models.mask,
+            alarm_offset=offset,
+            sequence=read.sequence,
+            fusion=self._fusion.bundle.label,
+            policy_sha256=self._fusion.policy_sha256,
+            revision=self._revision,
+            request_id=request_id(),
+            decided_at=time.time_ns() // 1000,
+            latency_ms=latency_ms,
         )
         return Decided(outputs, records)
 
@@ -167,7 +185,7 @@ class Decider:
         )
         lightgbm, (gnn, graph) = asked
         mask = FULL if read.available else NO_STORE
-        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph)
+        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
 
     async def _ask_gnn(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
@@ -241,37 +259,6 @@ class Decider:
         elif problem is None and part in self._missing:
             log.warning("%s takes part in decisions again", part)
             self._missing.discard(part)
-
-    def _records(
-        self,
-        batch: EventBatch,
-        features: Mapping[str, NDArray[Any]],
-        outputs: Mapping[str, NDArray[Any]],
-        models: _Models,
-        *,
-        offset: NDArray[np.float64],
-        sequence: NDArray[np.int64],
-        latency_ms: float,
-    ) -> list[bytes]:
-        columns = {name: values.tolist() for name, values in features.items()}
-        answers = {name: values.tolist() for name, values in outputs.items()}
-        records = []
-        for row in range(len(batch)):
-            record = {
-                **{f: batch[f][row] for f in ("event_id", "event_type", "event_timestamp", "city")},
-                **{name: values[row] for name, values in answers.items() if name != "reasons"},
-                "reasons": orjson.Fragment(answers["reasons"][row]),
-                "alarm_offset": float(offset[row]),
-                "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
-                "gnn_version": models.gnn.version if models.gnn else None,
-                "fusion": self._fusion.bundle.label,
-                "revision": self._revision,
-                "seen_sequence": int(sequence[row]),
-                "latency_ms": round(latency_ms, 3),
-                "features": {name: values[row] for name, values in columns.items()},
-            }
-            records.append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY))
-        return records
 
 
 def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,15 @@ class V2Client:
         base_url: http(s)://host[:port].
         model: model name in the path.
         http: the shared HTTP client; tests give one with their own transport.
+        headers: makes the headers of each call, beside those of the content.
     """
 
-    def __init__(self, base_url: str, model: str, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, base_url: str, model: str, http: httpx.AsyncClient, headers: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
         self._url = f"{base_url.rstrip('/')}/v2/models/{model}/infer"
         self._http = http
+        self._headers = headers
         self.model = model
 
     async def infer(
@@ -72,7 +76,7 @@ class V2Client:
         content = orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY)
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._http.post(self._url, content=content, headers=_HEADERS)
+                response = await self._http.post(self._url, content=content, headers={**_HEADERS, **self._headers()})
         except TimeoutError:
             raise PredictorGone(f"{self.model} did not answer in time") from None
         except httpx.HTTPError as error:

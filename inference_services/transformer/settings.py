@@ -28,6 +28,12 @@ class TransformerSettings(BaseSettings):
     feast_project: str = Field("fraud", description="Feast project whose keys are read.")
     spool_max_bytes: int = Field(64 * 2**20, ge=0, description="Size at which the spool takes no more decisions.")
 
+    predictor_token_file: Path | None = Field(
+        None,
+        description="File whose first line is the bearer token that both predictors are sent; read again when it "
+        "changes. Unset: none is sent.",
+    )
+
     @classmethod
     def read(cls) -> TransformerSettings:
         """Reads the environment.

@@ -22,6 +22,7 @@ from feature_repo.request_features import CityNorms
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE
 from inference_services.transformer.decider import Decider
+from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import G1, G2, L1, L2, NAME, PAYMENT, write_fusion
@@ -152,7 +153,7 @@ def decide(tmp_path: Path) -> DecideOne:
                 clients = V2Client("http://lightgbm", NAME, http), V2Client("http://gnn", "fraud-gnn", http)
                 decider = Decider(store or FakeStore(), *clients, equalised, budget_s=budget_s)
                 decided = await decider.decide(EventBatch.from_rows(events or [PAYMENT]))
-            records = [orjson.loads(record) for record in decided.records]
+            records = [orjson.loads(record) for record in decided.records.encode()]
             for name, values in decided.outputs.items():
                 assert values.shape == (len(records),)
                 told = map(orjson.loads, values) if name == "reasons" else values
@@ -181,7 +182,7 @@ def test_both_models_are_fused_by_the_row_of_the_pair_that_answered(decide: Deci
     assert (record["lightgbm_version"], record["gnn_version"]) == (f"3-{L1}", f"3-{G1}")
     assert record["degraded"] == ""
     assert record["seen_sequence"] == SEEN
-    assert set(record["features"]) == set(MODEL_FEATURES)
+    assert set(DecisionRecord.from_json(orjson.dumps(record)).features.by_name()) == set(MODEL_FEATURES)
 
 
 @pytest.mark.parametrize("gone", [refusing, broken, nonsense, *MISSHAPEN])

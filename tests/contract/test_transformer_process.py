@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from inference_services.transformer.decisions import STREAM
+from tests.contract.conftest import Service
 from tests.contract.fusion_bundle import NAME, PAYMENT
 
 
@@ -52,6 +53,7 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     for name in CATALOGUE.required["trip_completed"] - trip.keys():
         trip[name] = samples[CATALOGUE.fields[name].json_type]
     events = [{**PAYMENT, "event_id": f"pay-{i}"} if i % 2 else {**trip, "event_id": f"trip-{i}"} for i in range(40)]
+    before = degraded(transformer)
     response = post(transformer, tensors_of(events))
     assert response.status_code == 200, response.text
     outputs = {o["name"]: o["data"] for o in response.json()["outputs"]}
@@ -64,13 +66,24 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     by_id = dict(zip((event["event_id"] for event in events), outputs["fraud_probability"], strict=True))
     assert {r["event_id"]: r["fraud_probability"] for r in records} == by_id
     assert {r["revision"] for r in records} == {"fraud-detector-00002"}
+    assert {r["request_id"] for r in records} == {response.json()["id"]}
     flagged = [r for r in records if r["decision"] != "allow"]
     assert flagged
     assert all(bool(r["reasons"]) == (r["decision"] != "allow") for r in records)
-    texts = {reason["text"] for r in flagged if r["event_type"] == "payment_authorized" for reason in r["reasons"]}
+    texts = {
+        reason["text"] for r in flagged if r["event"]["event_type"] == "payment_authorized" for reason in r["reasons"]
+    }
     assert "amount of 250,000 toman; payments like this have 17 toman" in texts
-    metrics = httpx.get(f"{transformer.url}/metrics").text
-    assert 'fraud_degraded_total{missing="gnn"} 40.0' in metrics
+    assert degraded(transformer) == before + 40
+
+
+def degraded(service: Service) -> float:
+    """How many decisions were made without the graph model."""
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_DEGRADED))
+
+
+_DEGRADED = 'fraud_degraded_total{missing="gnn"}'
 
 
 def wait_for_records(client: Any, ids: set[str]) -> list[dict[str, Any]]:

@@ -142,7 +142,7 @@ def test_json_is_the_default_content_type(target: Target):
 
 
 def _infer(target: Target, change: Callable[[pb.ModelInferRequest], None]) -> pb.ModelInferRequest:
-    message = kserve_request(target, target.rows(2), binary=True).to_grpc()
+    message = kserve_request(target.name, target.rows(2), binary=True).to_grpc()
     change(message)
     return message
 

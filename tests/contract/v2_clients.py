@@ -91,14 +91,20 @@ def curl(target: Target, inputs: Arrays, outputs: Sequence[str] = (), request_id
     return _of_json(json.loads(answer))
 
 
-def _triton_http(
-    target: Target, inputs: Arrays, outputs: Sequence[str] = (), request_id: str = "", *, binary: bool
-) -> Reply:
-    given, wanted = [], [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in outputs]
+def triton_inputs(inputs: Arrays, *, binary: bool = True) -> list[Any]:
+    given = []
     for name, values in inputs.items():
         tensor = tritonclient.http.InferInput(name, values.shape, datatype(values))
         tensor.set_data_from_numpy(values, binary_data=binary)
         given.append(tensor)
+    return given
+
+
+def _triton_http(
+    target: Target, inputs: Arrays, outputs: Sequence[str] = (), request_id: str = "", *, binary: bool
+) -> Reply:
+    given = triton_inputs(inputs, binary=binary)
+    wanted = [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in outputs]
     with tritonclient.http.InferenceServerClient(f"127.0.0.1:{target.service.http_port}") as client:
         try:
             answer = client.infer(target.name, given, outputs=wanted or None, request_id=request_id)
@@ -153,7 +159,7 @@ def triton_grpc_process() -> Iterator[TritonGrpc]:
 
 
 def kserve_request(
-    target: Target,
+    model: str,
     inputs: Arrays,
     outputs: Sequence[str] = (),
     request_id: str = "",
@@ -168,7 +174,7 @@ def kserve_request(
         given.append(tensor)
     wanted = [RequestedOutput(name) for name in outputs]
     return InferRequest(
-        target.name,
+        model,
         given,
         request_id=request_id or None,
         request_outputs=wanted or None,
@@ -186,7 +192,7 @@ def _kserve_rest(
 ) -> Reply:
     async def call() -> Reply:
         async with InferenceRESTClient(RESTConfig(protocol="v2", retries=1, timeout=TIMEOUT_S)) as client:
-            request = kserve_request(target, inputs, outputs, request_id, binary=binary)
+            request = kserve_request(target.name, inputs, outputs, request_id, binary=binary)
             try:
                 answer = await client.infer(target.service.url, request, model_name=target.name)
             except httpx.HTTPStatusError as error:
@@ -219,11 +225,11 @@ def _kserve_grpc(target: Target, request: InferRequest) -> Reply:
 def kserve_grpc_raw(
     target: Target, inputs: Arrays, outputs: Sequence[str] = (), request_id: str = "", version: str | None = None
 ) -> Reply:
-    return _kserve_grpc(target, kserve_request(target, inputs, outputs, request_id, binary=True, version=version))
+    return _kserve_grpc(target, kserve_request(target.name, inputs, outputs, request_id, binary=True, version=version))
 
 
 def kserve_grpc_typed(target: Target, inputs: Arrays, outputs: Sequence[str] = (), request_id: str = "") -> Reply:
-    return _kserve_grpc(target, kserve_request(target, inputs, outputs, request_id, binary=False))
+    return _kserve_grpc(target, kserve_request(target.name, inputs, outputs, request_id, binary=False))
 
 
 # The one that needs a process is found by its name.
