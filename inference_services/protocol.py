@@ -23,13 +23,16 @@ from kserve.errors import ModelNotFound
 from kserve.model_repository import ModelRepository
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
+from inference_services.v2_rest import HEADER_LENGTH
+
 # The largest honest body, 1,024 event subgraphs with all their neighbours as JSON, has 14 MB; embeddings of a second
 # version add 8.
 MAX_BODY_BYTES = 32 * 2**20
 # What FastAPI itself refuses: a body that it cannot read, a path and a method that there is not.
 _FRAMEWORK_STATUSES = (400, 404, 405)
 _VERSIONED = re.compile(r"(/v2/models/([^/]+))/versions/([^/]+)(/ready|/infer)?")
-_BODY_TYPES = re.compile(r"application/(json|octet-stream|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE)
+_PLAIN = _JSON, _BINARY = b"application/json", b"application/octet-stream"
+_BODY_TYPES = re.compile(rb"application/(json|octet-stream|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -119,7 +122,7 @@ class VersionedPaths:
 
 
 class BodyCheck:
-    """ASGI middleware: refuses a body by its size or declared type, before anything decodes it."""
+    """ASGI middleware: refuses a body by its size or declared type, before anything decodes it; no type is JSON."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -129,10 +132,14 @@ class BodyCheck:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        kind = headers.get(b"content-type", b"application/json").decode("latin-1")
-        if not _BODY_TYPES.fullmatch(kind):
-            refusal = f"a body of content type {kind!r:.80} is not understood; send application/json, or "
-            refusal += "application/octet-stream with inference-header-content-length"
+        kind = headers.get(b"content-type")
+        if kind is None:
+            # tritonclient names none.
+            kind = _BINARY if HEADER_LENGTH.encode() in headers else _JSON
+            scope = {**scope, "headers": [*scope["headers"], (b"content-type", kind)]}
+        if kind not in _PLAIN and not _BODY_TYPES.fullmatch(kind):
+            refusal = f"a body of content type {kind.decode('latin-1')!r:.80} is not understood; send "
+            refusal += f"application/json, or application/octet-stream with {HEADER_LENGTH}"
             return await _error(400, refusal)(scope, receive, send)
         length = headers.get(b"content-length")
         if length is None:

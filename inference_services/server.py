@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from kserve import InferRequest, Model, ModelServer
 from kserve.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
 from kserve.protocol.dataplane import DataPlane
+from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
 from inference_services import protocol
 from inference_services.authentication import Authentication, AuthenticationInterceptor
@@ -109,6 +110,23 @@ class _StrictDataPlane(DataPlane):
         return result
 
 
+class _Application(FastAPI):
+    """KServe's application without its timing of requests, which ends in log lines that nobody reads here."""
+
+    @classmethod
+    def like(cls, app: FastAPI) -> _Application:
+        """A new one with the settings of KServe's."""
+        response = app.router.default_response_class
+        return cls(
+            title=app.title, version=app.version, docs_url=app.docs_url, redoc_url=None, default_response_class=response
+        )
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """As FastAPI's."""
+        if middleware_class is not TimingMiddleware:
+            super().add_middleware(middleware_class, *args, **kwargs)
+
+
 def serve(
     description: str,
     build: Callable[[argparse.Namespace], M],
@@ -137,12 +155,12 @@ def serve(
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
-    app = kserve.model_server.app
+    app = kserve.model_server.app = _Application.like(kserve.model_server.app)
     if add_routes is not None:
         add_routes(app, model)
     server = ModelServer(enable_latency_logging=False, grace_period=GRACE_PERIOD_S)
     server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
-    app.add_middleware(DirectInfer, dataplane=server.dataplane)
+    app.add_middleware(DirectInfer, models=server.registered_models)
     protocol.complete(app, server)
     calls = CallMetrics(model.name, model.version, revision())
     # The middleware that is added last is outermost, the interceptor that is named first.

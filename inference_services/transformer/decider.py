@@ -32,6 +32,7 @@ from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
+from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.predictors import Answer, V2Client
 
@@ -180,7 +181,7 @@ class Decider:
     ) -> _Models:
         n = len(batch)
         asked = await asyncio.gather(
-            self._ask("lightgbm", self._lightgbm, features, n, deadline),
+            self._ask("lightgbm", self._lightgbm, feature_tensors(features), n, deadline),
             self._ask_gnn(batch, read, features, deadline),
         )
         lightgbm, (gnn, graph) = asked
