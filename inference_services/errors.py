@@ -5,6 +5,7 @@ ServingError
 ├── BundleError        a model bundle is missing, incomplete or altered
 ├── BadSettings        a settings file or environment variable cannot be used
 ├── PredictorGone      a predictor did not give a usable answer in time
+├── PartDown           a part has failed again and again and is not asked now
 └── CorruptRecord      what should be the record of a decision is none that this code can read
 """
 
@@ -29,6 +30,10 @@ class BadSettings(ServingError):
 
 class PredictorGone(ServingError):
     """A predictor was unreachable, too slow, or answered with something unusable."""
+
+
+class PartDown(ServingError):
+    """A part's circuit breaker is open: it is not asked, so that nobody waits for it."""
 
 
 class CorruptRecord(ServingError):

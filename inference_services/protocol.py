@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -23,6 +22,7 @@ from kserve.errors import ModelNotFound
 from kserve.model_repository import ModelRepository
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
+from inference_services.direct_infer import Application, Message, Receive, Send
 from inference_services.v2_rest import HEADER_LENGTH
 
 # The largest honest body, 1,024 event subgraphs with all their neighbours as JSON, has 14 MB; embeddings of a second
@@ -33,11 +33,6 @@ _FRAMEWORK_STATUSES = (400, 404, 405)
 _VERSIONED = re.compile(r"(/v2/models/([^/]+))/versions/([^/]+)(/ready|/infer)?")
 _PLAIN = _JSON, _BINARY = b"application/json", b"application/octet-stream"
 _BODY_TYPES = re.compile(rb"application/(json|octet-stream|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class UnknownVersion(ModelNotFound):

@@ -38,9 +38,15 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         fusion,
         budget_s=budget_s,
         revision=revision(),
+        breaker_failures=settings.breaker_failures,
+        breaker_retry_s=settings.breaker_retry_s,
     )
     decisions = DecisionLog(
-        settings.redis_url, settings.spool_dir, settings.spool_max_bytes, revision(), settings.redis_type
+        settings.decision_redis_url or settings.redis_url,
+        settings.spool_dir,
+        settings.spool_max_bytes,
+        revision(),
+        settings.redis_type,
     )
 
     async def close() -> None:
