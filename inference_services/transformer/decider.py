@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from prometheus_client import Histogram
 
 from feature_repo.errors import FeatureRepoError, StoreUnavailable
 from feature_repo.event_batch import EventBatch
@@ -34,6 +33,7 @@ from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
+from inference_services.transformer.metrics import STAGE
 from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
 
@@ -41,13 +41,6 @@ from inference_services.transformer.predictors import Answer, V2Client
 STORE_SHARE = 0.4
 MODELS_SHARE = 0.8
 REASONS_SHARE = 0.95
-
-STAGE = Histogram(
-    "fraud_transformer_stage_seconds",
-    "Time spent in one stage of a decision.",
-    ["stage"],
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0),
-)
 
 
 class Store(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     }
     assert "amount of 250,000 toman; payments like this have 17 toman" in texts
     metrics = httpx.get(f"{transformer.url}/metrics").text
-    assert 'fraud_degraded_total{missing="gnn"} 40.0' in metrics
+    assert re.search(r'fraud_degraded_total{missing="gnn",.*,revision="fraud-detector-00002"} 40.0', metrics)
 
 
 def wait_for_records(client: Any, ids: set[str]) -> list[dict[str, Any]]:
