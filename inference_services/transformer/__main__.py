@@ -15,6 +15,7 @@ from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.model import FraudTransformer
 from inference_services.transformer.predictors import V2Client
+from inference_services.transformer.rules.reloading import RuleBook
 from inference_services.transformer.settings import TransformerSettings
 
 # Callers queue for a connection beyond this many to one predictor.
@@ -28,6 +29,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         raise BadSettings("--predictor_host is missing; KServe gives it, on a laptop write --predictor_host=host:port")
     fusion = Fusion.load(settings.fusion_folder)
     budget_s = settings.latency_budget_ms / 1000
+    rules = RuleBook(settings.rules_file) if settings.rules_file else None
     limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     # Every call has a deadline of its own, so the client needs no timeout.
     http = httpx.AsyncClient(limits=limits, timeout=None)  # noqa: S113
@@ -40,13 +42,18 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         fusion,
         budget_s=budget_s,
         revision=revision(),
+        rules=rules,
     )
+    if rules is not None:
+        rules.watch(settings.rules_poll_s)
     decisions = DecisionLog(
         settings.redis_url, settings.spool_dir, settings.spool_max_bytes, revision(), settings.redis_type
     )
 
     async def close() -> None:
         await store.close()
+        if rules is not None:
+            rules.close()
         await http.aclose()
 
     return FraudTransformer(

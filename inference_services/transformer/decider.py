@@ -31,6 +31,8 @@ from inference_services.subgraph import Subgraph
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.predictors import Answer, V2Client
+from inference_services.transformer.rules.outcome import RuleOutcome
+from inference_services.transformer.rules.rule_set import RuleSet
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
 STORE_SHARE = 0.4
@@ -60,6 +62,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Closes the connections."""
+
+
+class Rules(Protocol):
+    """What the decider needs of the rules."""
+
+    def judge(self, batch: EventBatch, features: Mapping[str, NDArray[Any]]) -> RuleOutcome:
+        """What the rules say of n events."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +114,19 @@ class Decider:
         fusion: the loaded fusion bundle.
         budget_s: latency budget of one call of `decide`, seconds.
         revision: the revision that this process is.
+        rules: override the models' decisions; none unless given.
     """
 
     def __init__(
-        self, store: Store, lightgbm: V2Client, gnn: V2Client, fusion: Fusion, *, budget_s: float, revision: str = ""
+        self,
+        store: Store,
+        lightgbm: V2Client,
+        gnn: V2Client,
+        fusion: Fusion,
+        *,
+        budget_s: float,
+        revision: str = "",
+        rules: Rules | None = None,
     ) -> None:
         self._store = store
         self._lightgbm = lightgbm
@@ -117,6 +135,7 @@ class Decider:
         self._fusion = fusion
         self._budget_s = budget_s
         self._revision = revision
+        self._rules = rules or RuleSet.empty()
         self._missing: set[str] = set()
 
     async def decide(self, batch: EventBatch) -> Decided:
@@ -128,21 +147,24 @@ class Decider:
         models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
         probability = models.fused.probability
         offset = self._fusion.offset(batch["city"], features["rider_tenure_days"])
-        decisions = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
-        reasons = await self._reasons(batch, features, decisions, models, start + self._budget_s * REASONS_SHARE)
+        by_models = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
+        with timed("rules"):
+            ruled = self._rules.judge(batch, features)
+        decisions, explainable = ruled.decide(by_models), ruled.explainable(by_models, probability != UNKNOWN)
+        reasons = await self._reasons(batch, features, explainable, models, start + self._budget_s * REASONS_SHARE)
         degraded = self._degraded(read, models.fused)
         outputs = {
             "fraud_probability": probability,
             "decision": decisions,
             "lightgbm_probability": _probability(models.lightgbm, len(batch)),
             "gnn_probability": _probability(models.gnn, len(batch)),
-            "reasons": np.array([orjson.dumps(r).decode() for r in reasons], object),
+            "reasons": np.array([orjson.dumps(r).decode() for r in ruled.with_reasons(reasons)], object),
             "degraded": np.array([",".join(degraded)] * len(batch), object),
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
         records = self._records(
-            batch, features, outputs, models, offset=offset, sequence=read.sequence, latency_ms=latency_ms
+            batch, features, outputs, models, ruled, offset=offset, sequence=read.sequence, latency_ms=latency_ms
         )
         return Decided(outputs, records)
 
@@ -248,6 +270,7 @@ class Decider:
         features: Mapping[str, NDArray[Any]],
         outputs: Mapping[str, NDArray[Any]],
         models: _Models,
+        ruled: RuleOutcome,
         *,
         offset: NDArray[np.float64],
         sequence: NDArray[np.int64],
@@ -262,6 +285,7 @@ class Decider:
                 **{name: values[row] for name, values in answers.items() if name != "reasons"},
                 "reasons": orjson.Fragment(answers["reasons"][row]),
                 "alarm_offset": float(offset[row]),
+                "rules": ruled.record(row),
                 "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
                 "gnn_version": models.gnn.version if models.gnn else None,
                 "fusion": self._fusion.bundle.label,
