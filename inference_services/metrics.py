@@ -47,10 +47,12 @@ _OUTCOMES: dict[int, Outcome] = {
 }
 
 
-def outcome_of(status: int) -> Outcome:
-    """What an HTTP status says of a request."""
+def outcome_of(status: int, *, retry_after: bool = False) -> Outcome:
+    """What an HTTP status says of a request; a 503 that says when to come again was shed."""
     if status < 400:
         return "ok"
+    if status == 503 and retry_after:
+        return "shed"
     return _OUTCOMES.get(status, "invalid" if status < 500 else "error")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from inference_services.metrics import CallMetrics, outcome_of
+from inference_services.metrics import CallMetrics, Outcome, outcome_of
 from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, serving
 
 Message = MutableMapping[str, Any]
@@ -40,13 +40,15 @@ class RequestScope:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         status = 0
+        outcome: Outcome = "cancelled"
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, outcome
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, headers = message["status"], message.get("headers", ())
+                outcome = outcome_of(status, retry_after=status == 503 and any(k == b"retry-after" for k, _ in headers))
                 # The id may have changed since the headers were read: the body has one too.
-                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID, context.request_id.encode())]
+                message["headers"] = [*headers, (_REQUEST_ID, context.request_id.encode())]
             await send(message)
 
         begun = perf_counter()
@@ -60,7 +62,6 @@ class RequestScope:
                     raise
                 await _send_500(answer, context.request_id)
             finally:
-                outcome = outcome_of(status) if status else "cancelled"
                 self._calls.ended("rest", outcome, perf_counter() - begun)
         return None
 

@@ -6,8 +6,8 @@ Whatever is down is left out, and named.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 from prometheus_client import Histogram
 
-from feature_repo.errors import FeatureRepoError
+from feature_repo.errors import FeatureRepoError, StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
 from feature_repo.online_reader import StoreRead
@@ -26,10 +26,14 @@ from feature_repo.settings import EMBEDDING_DIM
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_STORE
-from inference_services.errors import PredictorGone
+from inference_services.errors import PartDown, PredictorGone
+from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
+from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
+from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
 from inference_services.transformer.rules.outcome import RuleOutcome
 from inference_services.transformer.rules.rule_set import RuleSet
@@ -45,8 +49,6 @@ STAGE = Histogram(
     ["stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0),
 )
-
-log = logging.getLogger("fraud")
 
 
 class Store(Protocol):
@@ -77,24 +79,25 @@ class Decided:
 
     Attributes:
         outputs: the V2 output tensors by name, each [n].
-        records: one JSON record per event for the decision stream.
+        records: for the decision log, to be encoded once the answer is on its way.
     """
 
     outputs: Mapping[str, NDArray[Any]]
-    records: Sequence[bytes]
+    records: DecisionBatch
 
 
 @dataclass(frozen=True)
 class _Models:
     """Both models' answers for n events, None for one that did not answer, and what they were fused to.
 
-    `graph` is what the graph model was asked, None when it was not.
+    `graph` is what the graph model was asked, None when it was not. `mask` is what was available.
     """
 
     lightgbm: Answer | None
     gnn: Answer | None
     fused: Fused
     graph: AskedGraph | None
+    mask: str
 
 
 @contextmanager
@@ -114,6 +117,8 @@ class Decider:
         fusion: the loaded fusion bundle.
         budget_s: latency budget of one call of `decide`, seconds.
         revision: the revision that this process is.
+        breaker_failures: failures in a row after which a part is not asked.
+        breaker_retry_s: how long it is not asked before one call tries it, seconds.
         rules: override the models' decisions; none unless given.
     """
 
@@ -126,6 +131,8 @@ class Decider:
         *,
         budget_s: float,
         revision: str = "",
+        breaker_failures: int = 5,
+        breaker_retry_s: float = 1.0,
         rules: Rules | None = None,
     ) -> None:
         self._store = store
@@ -136,7 +143,7 @@ class Decider:
         self._budget_s = budget_s
         self._revision = revision
         self._rules = rules or RuleSet.empty()
-        self._missing: set[str] = set()
+        self._parts = {name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "gnn", "lightgbm")}
 
     async def decide(self, batch: EventBatch) -> Decided:
         """Decides n events within the latency budget; never raises because a part is down."""
@@ -163,70 +170,80 @@ class Decider:
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
-        records = self._records(
-            batch, features, outputs, models, ruled, offset=offset, sequence=read.sequence, latency_ms=latency_ms
+        records = DecisionBatch(
+            batch,
+            features,
+            outputs,
+            lightgbm=models.lightgbm,
+            gnn=models.gnn,
+            graph=models.graph.tensors if models.graph else None,
+            availability=models.mask,
+            alarm_offset=offset,
+            sequence=read.sequence,
+            fusion=self._fusion.bundle.label,
+            policy_sha256=self._fusion.policy_sha256,
+            revision=self._revision,
+            request_id=request_id(),
+            decided_at=time.time_ns() // 1000,
+            latency_ms=latency_ms,
+            rules=ruled.records(),
         )
         return Decided(outputs, records)
 
     async def _read(self, batch: EventBatch, deadline: float) -> StoreRead:
         with timed("store"):
             try:
-                async with asyncio.timeout_at(deadline):
-                    read = await self._store.read(batch)
-            except (FeatureRepoError, TimeoutError) as error:
-                self._note("store", error)
+                with self._parts["store"].attempt():
+                    async with asyncio.timeout_at(deadline):
+                        read = await self._store.read(batch)
+                    if not read.available:
+                        raise StoreUnavailable(read.problem)
+            except (FeatureRepoError, TimeoutError, PartDown):
                 return StoreRead.nothing(len(batch))
-        self._note("store", None if read.available else read.problem)
         return read
 
     async def _ask_models(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
     ) -> _Models:
         n = len(batch)
-        asked = await asyncio.gather(
-            self._ask("lightgbm", self._lightgbm, features, n, deadline),
+        lightgbm, (gnn, graph) = await asyncio.gather(
+            self._ask_lightgbm(feature_tensors(features), n, deadline),
             self._ask_gnn(batch, read, features, deadline),
         )
-        lightgbm, (gnn, graph) = asked
         mask = FULL if read.available else NO_STORE
-        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph)
+        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
+
+    async def _ask_lightgbm(self, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer | None:
+        try:
+            with self._parts["lightgbm"].attempt(), timed("lightgbm"):
+                return await _scores(self._lightgbm, tensors, n, deadline)
+        except (PredictorGone, PartDown):
+            return None
 
     async def _ask_gnn(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
     ) -> tuple[Answer | None, AskedGraph | None]:
         if not read.available or not self._fusion.gnn_versions:
             return None, None
-        with timed("embeddings"):
-            graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
-            embeddings = {}
-            try:
-                async with asyncio.timeout_at(deadline):
-                    for version in self._fusion.gnn_versions:
-                        found = await self._store.embeddings(
-                            version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM
-                        )
-                        embeddings[version] = found
-            except (FeatureRepoError, TimeoutError) as error:
-                self._note("gnn", error)
-                return None, None
-        asked = AskedGraph(graph, read.interactions, graph.tensors(embeddings))
-        return await self._ask("gnn", self._gnn, asked.tensors, len(batch), deadline), asked
+        try:
+            with self._parts["gnn"].attempt():
+                with timed("embeddings"):
+                    asked = await self._graph(batch, read, features, deadline)
+                with timed("gnn"):
+                    return await _scores(self._gnn, asked.tensors, len(batch), deadline), asked
+        except (FeatureRepoError, TimeoutError, PredictorGone, PartDown):
+            return None, None
 
-    async def _ask(
-        self, name: str, client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float
-    ) -> Answer | None:
-        with timed(name):
-            try:
-                answer = await client.infer(tensors, n, deadline)
-                if sha12_of(answer.version) is None or any(
-                    name not in answer.outputs or answer.outputs[name].ndim != 1 for name in ("log_odds", "probability")
-                ):
-                    raise PredictorGone(f"{client.model} answered without its version, log_odds or probability [n]")
-            except PredictorGone as error:
-                self._note(name, error)
-                return None
-        self._note(name, None)
-        return answer
+    async def _graph(
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
+    ) -> AskedGraph:
+        graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
+        embeddings = {}
+        async with asyncio.timeout_at(deadline):
+            for version in self._fusion.gnn_versions:
+                found = await self._store.embeddings(version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM)
+                embeddings[version] = found
+        return AskedGraph(graph, read.interactions, graph.tensors(embeddings))
 
     async def _reasons(
         self,
@@ -255,48 +272,6 @@ class Decider:
             missing.append("gnn")
         return missing if fused.used_lightgbm else [*missing, "lightgbm"]
 
-    def _note(self, part: str, problem: object) -> None:
-        # One line when a part goes and one when it is back, not one a request.
-        if problem is not None and part not in self._missing:
-            log.warning("%s is left out of decisions: %s", part, problem)
-            self._missing.add(part)
-        elif problem is None and part in self._missing:
-            log.warning("%s takes part in decisions again", part)
-            self._missing.discard(part)
-
-    def _records(
-        self,
-        batch: EventBatch,
-        features: Mapping[str, NDArray[Any]],
-        outputs: Mapping[str, NDArray[Any]],
-        models: _Models,
-        ruled: RuleOutcome,
-        *,
-        offset: NDArray[np.float64],
-        sequence: NDArray[np.int64],
-        latency_ms: float,
-    ) -> list[bytes]:
-        columns = {name: values.tolist() for name, values in features.items()}
-        answers = {name: values.tolist() for name, values in outputs.items()}
-        records = []
-        for row in range(len(batch)):
-            record = {
-                **{f: batch[f][row] for f in ("event_id", "event_type", "event_timestamp", "city")},
-                **{name: values[row] for name, values in answers.items() if name != "reasons"},
-                "reasons": orjson.Fragment(answers["reasons"][row]),
-                "alarm_offset": float(offset[row]),
-                "rules": ruled.record(row),
-                "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
-                "gnn_version": models.gnn.version if models.gnn else None,
-                "fusion": self._fusion.bundle.label,
-                "revision": self._revision,
-                "seen_sequence": int(sequence[row]),
-                "latency_ms": round(latency_ms, 3),
-                "features": {name: values[row] for name, values in columns.items()},
-            }
-            records.append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY))
-        return records
-
 
 def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]]:
     """Returns MODEL_FEATURES by name, each [n]: str for the categorical ones, float64 for the others."""
@@ -304,6 +279,20 @@ def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]
     values.update(request_features(batch, read.norms))
     values.update(read.features)
     return {name: values[name] for name in MODEL_FEATURES}
+
+
+async def _scores(client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer:
+    """A model's answer about n events.
+
+    Raises:
+        PredictorGone: there is none in time, or it is not one.
+    """
+    answer = await client.infer(tensors, n, deadline)
+    if sha12_of(answer.version) is None or any(
+        name not in answer.outputs or answer.outputs[name].ndim != 1 for name in ("log_odds", "probability")
+    ):
+        raise PredictorGone(f"{client.model} answered without its version, log_odds or probability [n]")
+    return answer
 
 
 def _score(answer: Answer | None) -> Score | None:

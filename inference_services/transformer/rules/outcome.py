@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_services.transformer.decision_record import RulesRecord
 from inference_services.transformer.reasons import RuleReason
 from inference_services.transformer.rules.rule_file import Rule
 
@@ -31,15 +32,6 @@ class RuleVerdict:
     matched: tuple[str, ...]
     dry_run: tuple[str, ...]
     failed: tuple[str, ...]
-
-    def record(self) -> dict[str, Any]:
-        """For the decision record: names only."""
-        return {
-            "decided_by": self.decided_by.name if self.decided_by else None,
-            "matched": self.matched,
-            "dry_run": self.dry_run,
-            "failed": self.failed,
-        }
 
 
 NOTHING = RuleVerdict(None, (), (), ())
@@ -91,6 +83,16 @@ class RuleOutcome:
             found.append([*own, *of_models])
         return found
 
-    def record(self, row: int) -> dict[str, Any]:
-        """For the decision record of an event."""
-        return {"sha256": self.sha256, **self.verdicts[row].record()}
+    def records(self) -> list[RulesRecord]:
+        """For the decision record of each event."""
+        return [
+            RulesRecord(
+                self.sha256,
+                verdict.decided_by.name if verdict.decided_by else None,
+                verdict.decided_by.action if verdict.decided_by else None,
+                verdict.matched,
+                verdict.dry_run,
+                verdict.failed,
+            )
+            for verdict in self.verdicts
+        ]

@@ -46,10 +46,17 @@ class RuleBook:
         metrics.count(outcome)
         return outcome
 
-    def watch(self, every_s: float) -> None:
-        """Looks at the file from now on, every so many seconds, in a thread of its own."""
-        self._thread = threading.Thread(target=self._watch, args=(every_s,), name="rules", daemon=True)
-        self._thread.start()
+    @classmethod
+    def watching(cls, path: Path, every_s: float) -> RuleBook:
+        """A book whose file a thread looks at every so many seconds, until it is closed.
+
+        Raises:
+            BadSettings: see the class.
+        """
+        book = cls(path)
+        book._thread = threading.Thread(target=book._watch, args=(every_s,), name="rules", daemon=True)
+        book._thread.start()
+        return book
 
     def close(self) -> None:
         """Ends the thread."""

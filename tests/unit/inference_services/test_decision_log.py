@@ -19,6 +19,17 @@ def stream(url: str) -> list[bytes]:
         return [fields[FIELD.encode()] for _, fields in client.xrange(STREAM)]
 
 
+class Encoded(list[bytes]):
+    """Decisions whose records are known."""
+
+    def encode(self) -> list[bytes]:
+        return self
+
+
+def decisions(start: int, stop: int) -> Encoded:
+    return Encoded(records(start, stop))
+
+
 async def until(condition: object, seconds: float = 15) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # type: ignore[operator]
@@ -41,7 +52,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 async def test_published_decisions_reach_the_stream_in_order(redis_url: str, tmp_path: Path):
     log = DecisionLog(redis_url, tmp_path, 10_000)
-    log.publish(records(0, 600))
+    log.publish(decisions(0, 600))
     log.stop()
     await log.run()
     assert stream(redis_url) == records(0, 600)
@@ -54,10 +65,10 @@ async def test_decisions_spool_while_redis_is_away_and_follow_in_order(tmp_path:
     spool = tmp_path / "spool" / spool_file()
     log = DecisionLog(url, spool.parent, 10_000)
     running = asyncio.create_task(log.run())
-    log.publish(records(0, 5))
+    log.publish(decisions(0, 5))
     await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 5)
     with RedisServer(tmp_path / "two", port=int(url.rsplit(":", 1)[1].split("/")[0])) as back:
-        log.publish(records(5, 8))
+        log.publish(decisions(5, 8))
         await until(lambda: len(stream(back.url)) == 8)
         assert stream(back.url) == records(0, 8)
         await until(lambda: not spool.exists())
@@ -92,7 +103,7 @@ async def test_full_spool_counts_what_it_loses(tmp_path: Path):
     line = len(records(0, 1)[0]) + 1
     log = DecisionLog("redis://127.0.0.1:1", tmp_path, 3 * line)
     lost = LOST._value.get()
-    log.publish(records(0, 5))
+    log.publish(decisions(0, 5))
     log.stop()
     await log.run()
     assert (tmp_path / spool_file()).read_bytes().splitlines() == records(0, 3)
@@ -104,13 +115,13 @@ async def test_a_full_disk_loses_decisions_by_count_and_delivery_goes_on(tmp_pat
     log = DecisionLog("redis://127.0.0.1:1", tmp_path, 10_000_000)
     lost = LOST._value.get()
     running = asyncio.create_task(log.run())
-    log.publish(records(0, 3))
+    log.publish(decisions(0, 3))
     await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 3)
     with largest_file(1 << 20):  # what a full disk does: part of a write succeeds, then an OSError
-        log.publish([b"x" * (1 << 20), b"y"])
+        log.publish(Encoded([b"x" * (1 << 20), b"y"]))
         await until(lambda: running.done() or LOST._value.get() == lost + 2)
     assert not running.done()
-    log.publish(records(3, 5))
+    log.publish(decisions(3, 5))
     log.stop()
     await running
     assert spool.read_bytes().splitlines() == records(0, 5)
@@ -119,7 +130,7 @@ async def test_a_full_disk_loses_decisions_by_count_and_delivery_goes_on(tmp_pat
 async def test_a_spool_that_cannot_be_read_does_not_hold_up_new_decisions(redis_url: str, tmp_path: Path):
     log = DecisionLog(redis_url, tmp_path, 10_000)
     (tmp_path / spool_file()).mkdir()
-    log.publish(records(0, 3))
+    log.publish(decisions(0, 3))
     log.stop()
     await log.run()
     assert stream(redis_url) == records(0, 3)

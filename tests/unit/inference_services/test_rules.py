@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from feature_repo.event_batch import EventBatch
+from inference_services.transformer.decision_record import RulesRecord
 from inference_services.transformer.rules.outcome import NOTHING, RuleVerdict
 from inference_services.transformer.rules.rule_set import RuleSet
 from tests.unit.inference_services.rule_files import OTHER, PAYMENT, every_type, features, rule, rule_set
@@ -105,13 +106,8 @@ def test_the_outcome_names_the_set_and_overrides_the_models():
     models = np.array(["block", "review", "review"], object)
     assert outcome.decide(models).tolist() == ["allow", "block", "review"]
     assert models.tolist() == ["block", "review", "review"]
-    assert outcome.record(0) == {
-        "sha256": rules.sha256,
-        "decided_by": "trusted",
-        "matched": ("trusted", "dear"),
-        "dry_run": (),
-        "failed": (),
-    }
+    assert outcome.records()[0] == RulesRecord(rules.sha256, "trusted", "allow", ("trusted", "dear"), (), ())
+    assert outcome.records()[2] == RulesRecord(rules.sha256, None, None, (), (), ())
     # The models explain what they flagged themselves, and nothing that is allowed.
     assert outcome.explainable(models, np.array([True] * 3)).tolist() == ["allow", "review", "review"]
     assert outcome.explainable(models, np.array([False] * 3)).tolist() == ["allow", "allow", "review"]
