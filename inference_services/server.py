@@ -6,12 +6,10 @@ KServe parses `sys.argv` on import, so only a service's `__main__` imports this 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,7 +18,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import InferRequest, Model
-from kserve.errors import InferenceError, InvalidInput
+from kserve.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+    UnsupportedProtocol,
+)
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
@@ -32,32 +37,24 @@ from inference_services.draining import Drain, DrainingMiddleware, DrainingServe
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
+from inference_services.logs import configure_logging
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import adopt
 from inference_services.request_scope import RequestScope
+from inference_services.served import Served
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
 from inference_services.tokens import TokenFile
+from inference_services.tracing import start_tracing
 
 log = logging.getLogger("fraud")
+# What a caller did wrong, or came too early for: answered and counted, and nothing for the log.
+_MISTAKES = (InvalidInput, RequestValidationError, ModelNotFound, ModelNotReady, UnsupportedProtocol, ServerNotReady)
 M = TypeVar("M", bound=Model)
 
 
 class Refused(InvalidInput):
     """What KServe turns into 400 and INVALID_ARGUMENT; raised in place of our own InvalidRequest."""
-
-
-class _OneLine(logging.Formatter):
-    """One JSON object per record; a traceback only for what is not the caller's mistake."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            entry["error"] = f"{type(error).__name__}: {error}"
-            if not isinstance(error, InvalidInput | RequestValidationError) and record.exc_info:
-                entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
 
 
 class _StrictDataPlane(DataPlane):
@@ -141,7 +138,7 @@ def serve(
         model_dir: whether the service takes a bundle through `--model_dir`.
         add_routes: adds routes beside KServe's own.
     """
-    configure_logging()
+    lines = configure_logging(_MISTAKES)
     parser = argparse.ArgumentParser(description=description, parents=[kserve.model_server.parser])
     if model_dir:
         parser.add_argument("--model_dir", required=True, help="Folder of the verified bundle to serve.")
@@ -151,6 +148,10 @@ def serve(
         tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
+        # The service is the package that the model is from.
+        package = type(model).__module__.rpartition(".")[0].rpartition(".")[2]
+        lines.served = served = Served(package, model.name, model.version, revision())
+        start_tracing(served)
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
@@ -162,15 +163,15 @@ def serve(
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, models=server.registered_models)
-    calls = CallMetrics(model.name, model.version, revision())
+    calls = CallMetrics(served)
     # The middleware that is added last is outermost, the interceptor that is named first.
     app.add_middleware(SheddingMiddleware, limit=limit)
     if tokens is not None:
         app.add_middleware(Authentication, tokens=tokens)
     app.add_middleware(DrainingMiddleware, drain=drain)
-    app.add_middleware(RequestScope, calls=calls)
+    app.add_middleware(RequestScope, calls=calls, served=served)
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
-    use_interceptors([RequestScopeInterceptor(calls), *asking, SheddingInterceptor(limit)])
+    use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
     show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
@@ -179,21 +180,6 @@ def serve(
 def revision() -> str:
     """The Knative revision that this process is, empty outside of one."""
     return os.environ.get("K_REVISION", "")
-
-
-def configure_logging() -> None:
-    """One line per problem on stderr: KServe's per-request lines are left to its metrics."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    for name in ("kserve", "uvicorn", "fraud"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.WARNING)
-    # KServe's choice of response class, not something that an operator can act on.
-    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
 
 
 def _check_ports(ports: list[int]) -> None:

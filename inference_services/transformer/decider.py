@@ -29,6 +29,7 @@ from inference_services.calibration import FULL, NO_STORE
 from inference_services.errors import PartDown, PredictorGone
 from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
+from inference_services.tracing import span
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.feature_tensors import feature_tensors
@@ -102,8 +103,8 @@ class _Models:
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Observes the duration of a stage."""
-    with STAGE.labels(stage).time():
+    """Observes the duration of a stage, and makes it a span."""
+    with span(stage), STAGE.labels(stage).time():
         yield
 
 
