@@ -27,6 +27,7 @@ PACKAGES = {
     "transformer": ["inference_services.transformer"],
     "lightgbm-predictor": ["inference_services.lightgbm_predictor"],
     "gnn-predictor": ["inference_services.gnn_predictor"],
+    "decision-log": ["inference_services.decision_log"],
     "drift": ["inference_services.drift_detector"],
     "pipelines": ["pipelines", "components"],
     "simulators": ["simulators"],
