@@ -160,9 +160,7 @@ def serve(
         tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
-        # The service is the package that the model is from.
-        package = type(model).__module__.rpartition(".")[0].rpartition(".")[2]
-        lines.served = served = Served(package, model.name, model.version, revision())
+        lines.served = served = Served.of(model, revision())
         start_tracing(served)
     except ServingError as error:
         log.error("%s", error)

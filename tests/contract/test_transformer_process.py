@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -80,10 +81,8 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
 def degraded(service: Service) -> float:
     """How many decisions were made without the graph model."""
     lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_DEGRADED))
-
-
-_DEGRADED = 'fraud_degraded_total{missing="gnn"}'
+    counted = re.compile(r'fraud_degraded_total{missing="gnn",.*,revision="fraud-detector-00002"} (.+)')
+    return sum(float(match[1]) for match in map(counted.fullmatch, lines) if match)
 
 
 def wait_for_records(client: Any, ids: set[str]) -> list[dict[str, Any]]:
