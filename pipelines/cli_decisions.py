@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from pipelines.cli_rules import DEFAULT_RULES
 from pipelines.terminal import DEFAULT_HOME, Home, console
 from pipelines.workspace import Workspace
 
@@ -22,6 +23,7 @@ decisions_app = typer.Typer(no_args_is_help=True, help="The decision log.")
 
 Log = Annotated[Path | None, typer.Option("--log", help="Folder of the decision log; default: of --home.")]
 BundleRoot = Annotated[Path | None, typer.Option("--bundles", help="Root of the model bundles; default: of --home.")]
+RulesFiles = Annotated[Path, typer.Option("--rules", help="Rules file of that time, or a folder of rules files.")]
 RedisOption = Annotated[
     str | None, typer.Option("--redis-url", help="Redis with the decision stream; default: of what runs from --home.")
 ]
@@ -35,20 +37,21 @@ def decisions_show(
     home: Home = DEFAULT_HOME,
     log: Log = None,
     bundles: BundleRoot = None,
+    rules: RulesFiles = DEFAULT_RULES,
     redis_url: RedisOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the decisions about an event, and make them again from what was logged; exit code 1 when a bit differs."""
     from pipelines.decision_page import page
-    from pipelines.decision_replay import Bundles, replay
+    from pipelines.decision_replay import Versions, replay
     from pipelines.errors import StepError
 
     workspace = Workspace(home)
     records = _find(workspace, log or workspace.decision_log, redis_url, event_id)
     if not records:
         raise StepError(f"no decision about event {event_id} in {log or workspace.decision_log}, nor in the stream")
-    published = Bundles(bundles or workspace.bundles)
-    replays = [(record, replay(record, published)) for record in records]
+    versions = Versions(bundles or workspace.bundles, rules)
+    replays = [(record, replay(record, versions)) for record in records]
     if as_json:
         console.print_json(data=[_as_json(record, replayed) for record, replayed in replays])
     else:

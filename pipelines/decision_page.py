@@ -30,6 +30,7 @@ def page(record: DecisionRecord, replayed: Replayed) -> RenderableType:
         ),
         _event(record),
         _scores(record),
+        *_rules(record),
         *_reasons(record),
         _verdict(replayed),
     )
@@ -57,6 +58,17 @@ def _scores(record: DecisionRecord) -> Table:
         f"{', '.join(facts)}; store as of event {record.seen_sequence}; revision {record.revision or 'none'}"
     )
     return table
+
+
+def _rules(record: DecisionRecord) -> Iterator[Text]:
+    rules = record.rules
+    if rules is None:
+        return
+    if rules.decided_by is not None:
+        yield Text(f"rule {rules.decided_by} decided: {rules.action}")
+    for what, names in (("matched", rules.matched), ("matched in dry run", rules.dry_run), ("failed", rules.failed)):
+        if names:
+            yield Text(f"rules that {what}: {', '.join(names)}")
 
 
 def _reasons(record: DecisionRecord) -> Iterator[Text]:

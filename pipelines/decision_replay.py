@@ -1,4 +1,4 @@
-"""Makes a logged decision again, from its record and the bundles that it names, and compares every bit."""
+"""Makes a logged decision again, from its record and the bundles and rules that it names, and compares every bit."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from feature_repo.event_batch import EventBatch
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import Bundle, sha12_of, verify
 from inference_services.calibration import FULL, Platt, read_calibrations
-from inference_services.errors import BundleError
+from inference_services.errors import BadSettings, BundleError
 from inference_services.gnn_predictor.network import load_network
 from inference_services.gnn_predictor.scorer import EventScorer
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from inference_services.model_names import FUSION, GNN, LIGHTGBM
 from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.fusion import Fusion, Score, decide
+from inference_services.transformer.rules.rule_set import RuleSet
 
 L = TypeVar("L")
 _SCORES = ("raw_score", "log_odds", "probability")
@@ -71,15 +74,17 @@ class Replayed:
         return not self.differences and not self.missing
 
 
-class Bundles:
-    """The published bundles, each verified and loaded once.
+class Versions:
+    """What decisions name: published bundles and rules files, each verified by its hash and loaded once.
 
     Args:
-        root: folder of `<model>/<version>-<sha12>/`.
+        bundles: folder of `<model>/<version>-<sha12>/`.
+        rules: a rules file, or a folder of such files as they were at some time.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, bundles: Path, rules: Path) -> None:
+        self._root = bundles
+        self._rules = rules
         self.lightgbm = self._loader(LIGHTGBM, LightGbmScorer.load, lambda scorer: scorer.bundle)
         self.gnn = self._loader(GNN, GraphModel.load, lambda model: model.bundle)
         self.fusion = self._loader(FUSION, Fusion.load, lambda fusion: fusion.bundle)
@@ -95,6 +100,20 @@ class Bundles:
             return loaded
 
         return named
+
+    @cache  # noqa: B019 - lives as long as a command
+    def rules(self, digest: str) -> RuleSet:
+        """The rules file with this hash.
+
+        Raises:
+            BadSettings: it is not there, or this code cannot use it.
+        """
+        files = sorted(self._rules.glob("*.yaml")) if self._rules.is_dir() else [self._rules]
+        contents = [(file, file.read_bytes()) for file in files if file.is_file()]
+        for file, content in contents:
+            if sha256(content).hexdigest() == digest:
+                return RuleSet.load(content, str(file))
+        raise BadSettings(f"no rules file in {self._rules} has the hash {digest[:12]}: give the one of that time")
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ class GraphModel:
         )
 
 
-def replay(record: DecisionRecord, bundles: Bundles) -> Replayed:
+def replay(record: DecisionRecord, versions: Versions) -> Replayed:
     """Takes each step of a decision again, from what was logged of the step before.
 
     Raises:
@@ -128,31 +147,31 @@ def replay(record: DecisionRecord, bundles: Bundles) -> Replayed:
     """
     compared: list[Compared] = []
     missing: list[str] = []
-    for step in (_lightgbm, _gnn, _fusion):
+    for step in (_lightgbm, _gnn, _fusion, _rules):
         try:
-            compared += [Compared(name, getattr(record, name), now) for name, now in step(record, bundles).items()]
-        except BundleError as error:
+            compared += [Compared(name, getattr(record, name), now) for name, now in step(record, versions).items()]
+        except (BundleError, BadSettings) as error:
             missing.append(str(error))
     return Replayed(tuple(compared), tuple(missing))
 
 
-def _lightgbm(record: DecisionRecord, bundles: Bundles) -> dict[str, Any]:
+def _lightgbm(record: DecisionRecord, versions: Versions) -> dict[str, Any]:
     if record.lightgbm_version is None:
         return {}
-    scorer = bundles.lightgbm(record.lightgbm_version)
+    scorer = versions.lightgbm(record.lightgbm_version)
     columns = {name: [value] for name, value in record.features.by_name().items()}
     scores = scorer.score(scorer.encode(columns, 1))
     return {f"lightgbm_{name}": float(getattr(scores, name)[0]) for name in _SCORES}
 
 
-def _gnn(record: DecisionRecord, bundles: Bundles) -> dict[str, Any]:
+def _gnn(record: DecisionRecord, versions: Versions) -> dict[str, Any]:
     if record.gnn_version is None:
         return {}
     if record.graph is None:
         raise BundleError(
             f"{GNN} {record.gnn_version} was not asked with its embeddings: its score cannot be made again"
         )
-    model = bundles.gnn(record.gnn_version)
+    model = versions.gnn(record.gnn_version)
     raw = model.score(record.graph.tensors())
     calibration = model.calibrations.get(record.availability)
     if calibration is None:
@@ -161,20 +180,30 @@ def _gnn(record: DecisionRecord, bundles: Bundles) -> dict[str, Any]:
     return {f"gnn_{name}": float(values[name][0]) for name in _SCORES}
 
 
-def _fusion(record: DecisionRecord, bundles: Bundles) -> dict[str, Any]:
-    fusion = bundles.fusion(record.fusion)
+def _fusion(record: DecisionRecord, versions: Versions) -> dict[str, Any]:
+    fusion = versions.fusion(record.fusion)
     left = _score(record.lightgbm_version, record.lightgbm_log_odds)
     right = _score(record.gnn_version, record.gnn_log_odds)
     probability = fusion.combine(left, right, record.availability, 1).probability
     tenure = float(record.features.by_name()["rider_tenure_days"])
     offset = fusion.offset(np.array([record.event["city"]], object), np.array([tenure]))
     types = np.array([record.event["event_type"]], object)
+    by_models = str(decide(fusion.thresholds, types, alarm_score(probability, offset))[0])
     return {
         "policy_sha256": fusion.policy_sha256,
         "fraud_probability": float(probability[0]),
         "alarm_offset": float(offset[0]),
-        "decision": str(decide(fusion.thresholds, types, alarm_score(probability, offset))[0]),
+        "decision": (record.rules.action if record.rules else None) or by_models,
     }
+
+
+def _rules(record: DecisionRecord, versions: Versions) -> dict[str, Any]:
+    if record.rules is None or record.rules.sha256 == RuleSet.empty().sha256:
+        return {}
+    features = record.features.by_name()
+    columns = {n: np.array([v], object if isinstance(v, str) else np.float64) for n, v in features.items()}
+    ruled = versions.rules(record.rules.sha256).judge(EventBatch.from_rows([record.event]), columns)
+    return {"rules": ruled.records()[0]}
 
 
 def _score(version: str | None, log_odds: float | None) -> Score | None:

@@ -16,10 +16,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
 def tables() -> dict[str, str]:
     """Markdown tables by the name of their place in the page."""
-    return {"transformer settings": _settings(TransformerSettings), "server settings": _settings(ServerSettings)}
+    return {
+        "transformer settings": settings_table(TransformerSettings),
+        "server settings": settings_table(ServerSettings),
+    }
 
 
-def _settings(settings: type[BaseSettings]) -> str:
+def settings_table(settings: type[BaseSettings]) -> str:
+    """A row for each environment variable of a settings class."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     prefix = settings.model_config["env_prefix"]
     for name, field in settings.model_fields.items():

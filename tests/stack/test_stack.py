@@ -37,7 +37,7 @@ from inference_services.gnn_predictor.network import load_network
 from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import STREAM
 from pipelines import deploy, replay
-from pipelines.decision_replay import Bundles
+from pipelines.decision_replay import Versions
 from pipelines.decision_replay import replay as replay_decision
 from pipelines.errors import StepError
 from pipelines.local_stack import Stack
@@ -377,9 +377,9 @@ def test_every_logged_decision_is_made_again_to_the_last_bit(
 ) -> None:
     """Last of the tests with the stack: of single events and batches, of both versions, and of each degraded mode."""
     decided(stack, events, 60)
-    bundles = Bundles(company.workspace.bundles)
+    versions = Versions(company.workspace.bundles, ROOT / "manifests/base/policy/rules.yaml")
     records = logged(stack, company.workspace.decision_log)
-    replays = {record.decision_id: replay_decision(record, bundles) for record in records}
+    replays = {record.decision_id: replay_decision(record, versions) for record in records}
     assert [r for r in replays.values() if not r.same] == []
     assert len(replays) > 500
     kinds = pd.Series([r.degraded for r in records]).value_counts()
