@@ -140,9 +140,7 @@ class DecisionRecord:
     degraded: Annotated[str, Field(description="What was missing, a comma list; empty when nothing was.")]
     availability: Annotated[str, Field(description="Mask of the fusion's row: `full`, `no_store` or `no_graph`.")]
     reasons: Annotated[list[Any], Field(description="Reasons of a flagged event, as they were answered.")]
-    rules: Annotated[
-        RulesRecord | None, Field(description="What the rules said; null where there were none.")
-    ]
+    rules: Annotated[RulesRecord | None, Field(description="What the rules said; null where there were none.")]
     lightgbm_version: Annotated[str | None, Field(description="`<version>-<sha12>` that answered; null when none did.")]
     lightgbm_raw_score: Annotated[float | None, Field(description="Its raw score.")]
     lightgbm_log_odds: Annotated[float | None, Field(description="Its calibrated log-odds, which fusion takes.")]
