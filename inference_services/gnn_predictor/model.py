@@ -70,7 +70,30 @@ class GnnPredictor(V2Model):
         }
         if not set(INFLUENCES).isdisjoint(wanted):
             outputs |= await asyncio.to_thread(influence, self._score, graph, raw)
-        return Outputs(outputs, self._bundle.label, {"revision": self._revision})
+        return Outputs(outputs, self.version, {"revision": self._revision})
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The tensors of `EventGraph`, for V2 model metadata; embeddings are those of this version's weights."""
+        config = self._network.config
+        d, version = config.embedding_dim, self._bundle.sha12
+        shapes = {
+            "event_features": ("FP32", [-1, len(config.event_features)]),
+            "endpoint_kind": ("INT64", [-1]),
+            "endpoint_event": ("INT64", [-1]),
+            f"endpoint_embedding_{version}": ("FP32", [-1, d]),
+            f"endpoint_known_{version}": ("FP32", [-1]),
+            "neighbour_kind": ("INT64", [-1]),
+            f"neighbour_embedding_{version}": ("FP32", [-1, d]),
+            f"neighbour_known_{version}": ("FP32", [-1]),
+            "edge_index": ("INT64", [2, -1]),
+            "edge_features": ("FP32", [-1, len(config.edge_features)]),
+        }
+        return [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in shapes.items()]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The output tensors, for V2 model metadata."""
+        names = ("raw_score", "log_odds", "probability", *INFLUENCES)
+        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in names]
 
     def answered(self, outputs: Outputs) -> None:
         """Counts the scores."""

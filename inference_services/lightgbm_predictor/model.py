@@ -79,7 +79,7 @@ class LightGbmPredictor(V2Model):
         parameters = self._parameters
         if explain:
             parameters = {**parameters, "features": ",".join(self._scorer.features), **self._typical_of(X)}
-        return Outputs(arrays, self._scorer.bundle.label, parameters)
+        return Outputs(arrays, self.version, parameters)
 
     def answered(self, outputs: Outputs) -> None:
         """Counts the scores."""
