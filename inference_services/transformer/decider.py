@@ -25,15 +25,16 @@ from feature_repo.request_features import request_features
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
-from inference_services.calibration import FULL, NO_STORE
+from inference_services.calibration import FULL, NO_GRAPH, NO_STORE
 from inference_services.errors import PredictorGone
-from inference_services.subgraph import Subgraph
+from inference_services.subgraph import Embeddings, Subgraph
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
 from inference_services.transformer.predictors import Answer, V2Client
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
 STORE_SHARE = 0.4
+EMBEDDINGS_SHARE = 0.6
 MODELS_SHARE = 0.8
 REASONS_SHARE = 0.95
 
@@ -79,13 +80,14 @@ class Decided:
 class _Models:
     """Both models' answers for n events, None for one that did not answer, and what they were fused to.
 
-    `graph` is what the graph model was asked, None when it was not.
+    `graph` is what the graph model was asked, None when it was not or had no graph. `mask` is what was available.
     """
 
     lightgbm: Answer | None
     gnn: Answer | None
     fused: Fused
     graph: AskedGraph | None
+    mask: str
 
 
 @contextmanager
@@ -125,12 +127,12 @@ class Decider:
         start = clock()
         read = await self._read(batch, start + self._budget_s * STORE_SHARE)
         features = model_features(batch, read)
-        models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
+        models = await self._ask_models(batch, read, features, start)
         probability = models.fused.probability
         offset = self._fusion.offset(batch["city"], features["rider_tenure_days"])
         decisions = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
         reasons = await self._reasons(batch, features, decisions, models, start + self._budget_s * REASONS_SHARE)
-        degraded = self._degraded(read, models.fused)
+        degraded = self._degraded(models)
         outputs = {
             "fraud_probability": probability,
             "decision": decisions,
@@ -158,37 +160,46 @@ class Decider:
         return read
 
     async def _ask_models(
-        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
     ) -> _Models:
-        n = len(batch)
+        n, deadline = len(batch), start + self._budget_s * MODELS_SHARE
         asked = await asyncio.gather(
             self._ask("lightgbm", self._lightgbm, features, n, deadline),
-            self._ask_gnn(batch, read, features, deadline),
+            self._ask_gnn(batch, read, features, start),
         )
-        lightgbm, (gnn, graph) = asked
-        mask = FULL if read.available else NO_STORE
-        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph)
+        lightgbm, (gnn, graph, mask) = asked
+        return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
 
     async def _ask_gnn(
-        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
-    ) -> tuple[Answer | None, AskedGraph | None]:
-        if not read.available or not self._fusion.gnn_versions:
-            return None, None
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
+    ) -> tuple[Answer | None, AskedGraph | None, str]:
+        versions = self._fusion.gnn_versions
+        if not read.available or not versions:
+            return None, None, FULL if read.available else NO_STORE
         with timed("embeddings"):
             graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
-            embeddings = {}
-            try:
-                async with asyncio.timeout_at(deadline):
-                    for version in self._fusion.gnn_versions:
-                        found = await self._store.embeddings(
-                            version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM
-                        )
-                        embeddings[version] = found
-            except (FeatureRepoError, TimeoutError) as error:
-                self._note("gnn", error)
-                return None, None
-        asked = AskedGraph(graph, read.interactions, graph.tensors(embeddings))
-        return await self._ask("gnn", self._gnn, asked.tensors, len(batch), deadline), asked
+            embeddings = await self._embeddings(graph, start + self._budget_s * EMBEDDINGS_SHARE)
+        if embeddings is None and not self._fusion.knows_missing_graphs:
+            return None, None, FULL
+        tensors = graph.tensors(embeddings or dict.fromkeys(versions, graph.unread(EMBEDDING_DIM)))
+        answer = await self._ask("gnn", self._gnn, tensors, len(batch), start + self._budget_s * MODELS_SHARE)
+        if embeddings is None:
+            return answer, None, NO_GRAPH
+        return answer, AskedGraph(graph, read.interactions, tensors), FULL
+
+    async def _embeddings(self, graph: Subgraph, deadline: float) -> dict[str, Embeddings] | None:
+        """By version; None when one of them cannot be read in time."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = {
+                    version: await self._store.embeddings(version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM)
+                    for version in self._fusion.gnn_versions
+                }
+        except (FeatureRepoError, TimeoutError) as error:
+            self._note("graph", error)
+            return None
+        self._note("graph", None)
+        return found
 
     async def _ask(
         self, name: str, client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float
@@ -227,8 +238,9 @@ class Decider:
         with timed("reasons"):
             return await self._explainer.explain(scored, flagged, deadline)
 
-    def _degraded(self, read: StoreRead, fused: Fused) -> list[str]:
-        missing = [] if read.available else ["store"]
+    def _degraded(self, models: _Models) -> list[str]:
+        fused = models.fused
+        missing = {NO_STORE: ["store"], NO_GRAPH: ["graph"]}.get(models.mask, [])
         if not fused.used_gnn and self._fusion.gnn_versions:
             missing.append("gnn")
         return missing if fused.used_lightgbm else [*missing, "lightgbm"]

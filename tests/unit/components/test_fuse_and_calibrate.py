@@ -53,13 +53,17 @@ def test_fitting_needs_both_classes() -> None:
 
 def test_every_pair_and_every_version_alone_has_a_row() -> None:
     noise = RNG.normal(0, 1, (2, N))
-    rows = fusion_rows({"l1": SIGNALS[0], "l0": noise[0]}, {"g1": SIGNALS[1], "g0": noise[1]}, Y)
+    no_graph = {"g1": 0.5 * SIGNALS[1] + noise[1]}
+    rows = fusion_rows({"l1": SIGNALS[0], "l0": noise[0]}, {"g1": SIGNALS[1], "g0": noise[1]}, no_graph, Y)
     pairs = {(r.lightgbm, r.gnn, r.mask) for r in rows}
     assert pairs == {
         *((trees, graph, "full") for trees in ("l1", "l0") for graph in ("g1", "g0")),
-        *((trees, None, mask) for trees in ("l1", "l0") for mask in ("full", "no_store")),
+        *((trees, "g1", "no_graph") for trees in ("l1", "l0")),
+        *((trees, None, mask) for trees in ("l1", "l0") for mask in ("full", "no_graph", "no_store")),
         *((None, g, "full") for g in ("g1", "g0")),
+        (None, "g1", "no_graph"),
     }  # fmt: skip
+    assert find_row(rows, "l1", "g1", "no_graph").weights[1] < find_row(rows, "l1", "g1").weights[1]
     alone = find_row(rows, "l0", None, "no_store")
     np.testing.assert_array_equal(alone.log_odds(noise[0], SIGNALS[1]), noise[0])
 
