@@ -244,5 +244,24 @@ def test_a_champion_s_graph_scores_replay_as_when_it_was_trained(small_dataset: 
     champion = score_gnn(bundle.folder, small_dataset, labels)
     assert champion.sha12 == bundle.sha12
     assert set(labels.loc[labels["split"].isin(["calibrate", "test"]), "event_id"]) <= set(champion.log_odds.index)
-    expected = then.set_index("event_id")["gnn_log_odds"]
-    np.testing.assert_allclose(champion.log_odds, expected[champion.log_odds.index], rtol=0, atol=1e-5)
+    expected = then.set_index("event_id").loc[champion.log_odds.index]
+    np.testing.assert_allclose(champion.log_odds, expected["gnn_log_odds"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(champion.no_graph, expected["gnn_log_odds_no_graph"], rtol=0, atol=1e-5)
+
+
+def test_a_graph_model_that_cannot_do_without_its_graph_has_no_row_for_that(
+    training_set: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings, tmp_path: Path
+) -> None:
+    new_l, old_l, new_g, old_g = candidates.values()
+    blind = Candidate(new_g.sha12, new_g.log_odds, new_g.log_odds * 0.5)
+    fused = fuse(training_set, [new_l, old_l], [blind, old_g], policy)
+    served = Fusion.load(
+        write_bundle(tmp_path, fused, lightgbm=new_l.sha12, gnn=blind.sha12, policy=policy, facts={}).folder
+    )
+    assert served.knows_missing_graphs
+    left, right, old = (Score(c.log_odds.to_numpy()[:5], c.sha12) for c in (new_l, blind, old_g))
+    both, alone = served.combine(left, right, "no_graph", 5), served.combine(left, old, "no_graph", 5)
+    assert (both.used_lightgbm, both.used_gnn) == (True, True)
+    assert (alone.used_lightgbm, alone.used_gnn) == (True, False)
+    assert (both.probability != served.combine(left, right, "full", 5).probability).all()
+    np.testing.assert_allclose(alone.probability, sigmoid(left.log_odds), rtol=1e-12)
