@@ -25,6 +25,11 @@ from kserve.protocol.dataplane import DataPlane
 
 from inference_services.direct_infer import DirectInfer
 from inference_services.errors import InvalidRequest, ServingError
+from inference_services.grpc_scope import RequestScopeInterceptor
+from inference_services.grpc_server import use_interceptors
+from inference_services.metrics import CallMetrics
+from inference_services.request_context import adopt
+from inference_services.request_scope import RequestScope
 
 log = logging.getLogger("fraud")
 GRACE_PERIOD_S = 10
@@ -73,6 +78,8 @@ class _StrictDataPlane(DataPlane):
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
+        if isinstance(request, InferRequest):
+            adopt(str(request.id or ""))
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
         except InvalidRequest as error:
@@ -119,6 +126,10 @@ def serve(
     server = ModelServer(enable_latency_logging=False, grace_period=GRACE_PERIOD_S)
     server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
     app.add_middleware(DirectInfer, dataplane=server.dataplane)
+    calls = CallMetrics(model.name, model.version, revision())
+    # The one that is added last is outermost.
+    app.add_middleware(RequestScope, calls=calls)
+    use_interceptors([RequestScopeInterceptor(calls)])
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 

@@ -10,7 +10,6 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
@@ -18,6 +17,7 @@ from kserve.protocol.infer_type import deserialize_bytes_tensor
 from numpy.typing import NDArray
 
 from inference_services.errors import InvalidRequest
+from inference_services.request_context import adopt
 
 Array = NDArray[Any]
 Datatype = Literal["FP64", "FP32", "INT64", "BOOL", "BYTES"]
@@ -138,7 +138,7 @@ def respond(
     version: str | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> InferResponse:
-    """Builds the answer; without an id in the request it carries a new one.
+    """Builds the answer; without an id in the request it carries that of the context.
 
     Args:
         request: what is answered; its `outputs`, when given, select from `outputs`.
@@ -164,7 +164,7 @@ def respond(
             tensor.set_data_from_numpy(values, binary_data=True)
         tensors.append(tensor)
     return InferResponse(
-        response_id=str(request.id or "") or uuid4().hex,
+        response_id=adopt(str(request.id or "")),
         model_name=model_name,
         infer_outputs=tensors,
         model_version=version,

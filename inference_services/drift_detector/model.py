@@ -43,7 +43,7 @@ class DriftModel(Model):
         super().__init__(name)
         self._detector = detector
         self._window = window
-        self._version = version
+        self.version = version
         self._waiting: dict[str, list[Vector]] = {feature: [] for feature in detector.features}
         self._rows = 0
         # Senders wait while a window is judged: the buffer never holds more than a window and one request.
@@ -71,7 +71,7 @@ class DriftModel(Model):
             "p_value": verdict.p_value,
             "distance": verdict.distance,
         }
-        return respond(payload, self.name, outputs, self._version, {"features": ",".join(self._detector.features)})
+        return respond(payload, self.name, outputs, self.version, {"features": ",".join(self._detector.features)})
 
     async def receive(self, request: Request) -> Response:
         """Takes one CloudEvent of KServe's payload logger; a full window is judged before the answer.

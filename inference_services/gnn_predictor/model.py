@@ -47,6 +47,7 @@ class GnnPredictor(Model):
         """
         super().__init__(name)
         self._bundle = verify(folder, GNN)
+        self.version = self._bundle.label
         self._network = load_network(folder)
         self._score_small = SmallScorer(self._network)
         # A bundle from before events were masked in training has no calibration without the graph.

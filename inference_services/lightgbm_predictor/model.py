@@ -32,6 +32,7 @@ class LightGbmPredictor(Model):
 
     def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
         super().__init__(name)
+        self.version = scorer.bundle.label
         self._scorer = scorer
         self._typical = TypicalValues.read(scorer.bundle)
         self._parameters = {"revision": revision}

@@ -58,7 +58,7 @@ class FraudTransformer(Model):
         super().__init__(name)
         self._decider = decider
         self._decisions = decisions
-        self._version = version
+        self.version = version
         self._revision = revision
         self._close = close
         self._warm = False
@@ -115,7 +115,7 @@ class FraudTransformer(Model):
         outputs: dict[str, Array] = {
             name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in chunks[0].outputs
         }
-        return respond(payload, self.name, outputs, self._version, {"revision": self._revision})
+        return respond(payload, self.name, outputs, self.version, {"revision": self._revision})
 
     async def _decide(self, batch: EventBatch, start: int) -> Decided:
         chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))

@@ -1,0 +1,84 @@
+"""What every service counts, the same on KServe's path and on ours; `docs/metrics.md` is made from this code.
+
+KServe's own `request_*_seconds` histograms are served beside these. No label holds an id or anything else that a caller
+can choose: a label's values are few and known.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from inference_services.request_context import Protocol
+
+Outcome = Literal[
+    "ok",
+    "invalid",
+    "unauthenticated",
+    "not_found",
+    "not_implemented",
+    "shed",
+    "unavailable",
+    "cancelled",
+    "error",
+]
+
+SERVED = ("model", "model_version", "revision")
+LATENCY_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.", ["model", "version", "revision"])
+REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*SERVED, "protocol", "outcome"])
+SECONDS = Histogram(
+    "fraud_request_seconds",
+    "From an inference request's headers to its answer, decoding and encoding included.",
+    [*SERVED, "protocol"],
+    buckets=LATENCY_BUCKETS,
+)
+IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests that wait for their answer.", SERVED)
+
+_OUTCOMES: dict[int, Outcome] = {
+    400: "invalid",
+    401: "unauthenticated",
+    404: "not_found",
+    429: "shed",
+    501: "not_implemented",
+    503: "unavailable",
+}
+
+
+def outcome_of(status: int) -> Outcome:
+    """What an HTTP status says of a request."""
+    if status < 400:
+        return "ok"
+    return _OUTCOMES.get(status, "invalid" if status < 500 else "error")
+
+
+class CallMetrics:
+    """Counts the inference requests of one service.
+
+    Args:
+        model: name of the model.
+        version: label of the bundle.
+        revision: the revision that this process is.
+    """
+
+    def __init__(self, model: str, version: str, revision: str) -> None:
+        served = (model, version, revision)
+        protocols = get_args(Protocol)
+        # Found once: looking a series up by its labels costs more than counting.
+        self._seconds = {p: SECONDS.labels(*served, p) for p in protocols}
+        self._outcomes = {(p, o): REQUESTS.labels(*served, p, o) for p in protocols for o in get_args(Outcome)}
+        self._in_flight = 0
+        IN_FLIGHT.labels(*served).set_function(lambda: self._in_flight)
+        BUNDLE.labels(*served).set(1)
+
+    def started(self) -> None:
+        """A request has come; called from the event loop only."""
+        self._in_flight += 1
+
+    def ended(self, protocol: Protocol, outcome: Outcome, seconds: float) -> None:
+        """Its answer has gone."""
+        self._in_flight -= 1
+        self._outcomes[protocol, outcome].inc()
+        self._seconds[protocol].observe(seconds)

@@ -1,0 +1,80 @@
+"""Around every inference request over REST: its context, its counts, and its id in the answer's headers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from inference_services.metrics import CallMetrics, outcome_of
+from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, serving
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_READ = {name.encode(): name for name in (REQUEST_ID, TRACEPARENT, TRACESTATE)}
+_REQUEST_ID = REQUEST_ID.encode()
+
+log = logging.getLogger("fraud")
+
+
+class RequestScope:
+    """ASGI middleware for POST requests; the others (health, metadata, metrics) pass by.
+
+    Args:
+        app: the application behind it.
+        calls: counts the requests.
+    """
+
+    def __init__(self, app: Application, calls: CallMetrics) -> None:
+        self._app = app
+        self._calls = calls
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serves one request; an error that nobody has caught is logged here, once, and answered with 500."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                # The id may have changed since the headers were read: the body has one too.
+                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID, context.request_id.encode())]
+            await send(message)
+
+        begun = perf_counter()
+        self._calls.started()
+        with serving(_context(scope)) as context:
+            try:
+                await self._app(scope, receive, answer)
+            except Exception:
+                log.exception("a request failed")
+                if status:
+                    raise
+                await _send_500(answer, context.request_id)
+            finally:
+                outcome = outcome_of(status) if status else "cancelled"
+                self._calls.ended("rest", outcome, perf_counter() - begun)
+        return None
+
+
+def _context(scope: Message) -> RequestContext:
+    found = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
+    return RequestContext.begin(
+        "rest", found.get(REQUEST_ID, ""), found.get(TRACEPARENT, ""), found.get(TRACESTATE, "")
+    )
+
+
+async def _send_500(send: Send, request_id: str) -> None:
+    # What went wrong may hold something of the payload: it stays in the log.
+    body = orjson.dumps({"error": f"internal error; the service's log has it under request id {request_id}"})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
