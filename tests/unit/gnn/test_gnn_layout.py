@@ -36,7 +36,7 @@ def context_of(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(values, columns=list(CONTEXT_FEATURES)).assign(event_id=ids)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LOGS)
 def test_serving_lays_out_what_training_does(drawn: Sequence[Drawn]) -> None:
     table = log_of(traffic_of(drawn), KEY)
@@ -51,7 +51,7 @@ def test_serving_lays_out_what_training_does(drawn: Sequence[Drawn]) -> None:
         np.testing.assert_array_equal(served[name], trained[name].numpy(), err_msg=name, strict=True)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LOGS, st.integers(0, 2**30))
 def test_a_masked_event_has_no_graph_and_leaves_the_others_theirs(drawn: Sequence[Drawn], which: int) -> None:
     table = log_of(traffic_of(drawn), KEY)
@@ -66,7 +66,7 @@ def test_a_masked_event_has_no_graph_and_leaves_the_others_theirs(drawn: Sequenc
     np.testing.assert_array_equal(found["event_features"].numpy(), log.features[rows])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LOGS)
 def test_an_event_is_laid_out_as_in_a_log_that_ends_with_it(drawn: Sequence[Drawn]) -> None:
     whole = log_of(traffic_of(drawn), KEY)
