@@ -4,7 +4,9 @@ ServingError
 ├── InvalidRequest     a V2 request cannot be served: HTTP 400, gRPC INVALID_ARGUMENT
 ├── BundleError        a model bundle is missing, incomplete or altered
 ├── BadSettings        a settings file or environment variable cannot be used
-└── PredictorGone      a predictor did not give a usable answer in time
+├── PredictorGone      a predictor did not give a usable answer in time
+├── PartDown           a part has failed again and again and is not asked now
+└── CorruptRecord      what should be the record of a decision is none that this code can read
 """
 
 from __future__ import annotations
@@ -28,3 +30,11 @@ class BadSettings(ServingError):
 
 class PredictorGone(ServingError):
     """A predictor was unreachable, too slow, or answered with something unusable."""
+
+
+class PartDown(ServingError):
+    """A part's circuit breaker is open: it is not asked, so that nobody waits for it."""
+
+
+class CorruptRecord(ServingError):
+    """The record of a decision cannot be read; the message says what is wrong with it."""

@@ -22,7 +22,8 @@ Protocol = Literal["rest", "grpc"]
 
 # What a header can carry; any other id is echoed in the answer's body alone.
 _HEADER_SAFE = re.compile(r"[!-~]{1,128}")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?")
+_TRACESTATE = re.compile(r"[ -~]{0,512}")
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class RequestContext:
             request_id = new_id()
         if not _TRACEPARENT.fullmatch(traceparent):
             traceparent = tracestate = ""
+        if not _TRACESTATE.fullmatch(tracestate):
+            tracestate = ""
         return cls(protocol, request_id, traceparent, tracestate)
 
     @property

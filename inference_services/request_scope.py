@@ -9,8 +9,11 @@ from typing import Any
 
 import orjson
 
-from inference_services.metrics import CallMetrics, outcome_of
+from inference_services.metrics import CallMetrics, Outcome, outcome_of
 from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, serving
+from inference_services.request_span import finish, span_attributes
+from inference_services.served import Served
+from inference_services.tracing import request_span
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,29 +32,33 @@ class RequestScope:
     Args:
         app: the application behind it.
         calls: counts the requests.
+        served: what their spans name.
     """
 
-    def __init__(self, app: Application, calls: CallMetrics) -> None:
+    def __init__(self, app: Application, calls: CallMetrics, served: Served) -> None:
         self._app = app
         self._calls = calls
+        self._attributes = {**span_attributes(served), "http.request.method": "POST"}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serves one request; an error that nobody has caught is logged here, once, and answered with 500."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         status = 0
+        outcome: Outcome = "cancelled"
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, outcome
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, headers = message["status"], message.get("headers", ())
+                outcome = outcome_of(status, retry_after=status == 503 and any(k == b"retry-after" for k, _ in headers))
                 # The id may have changed since the headers were read: the body has one too.
-                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID, context.request_id.encode())]
+                message["headers"] = [*headers, (_REQUEST_ID, context.request_id.encode())]
             await send(message)
 
         begun = perf_counter()
         self._calls.started()
-        with serving(_context(scope)) as context:
+        with serving(_context(scope)) as context, request_span("POST", context, self._attributes) as span:
             try:
                 await self._app(scope, receive, answer)
             except Exception:
@@ -60,7 +67,7 @@ class RequestScope:
                     raise
                 await _send_500(answer, context.request_id)
             finally:
-                outcome = outcome_of(status) if status else "cancelled"
+                finish(span, context, outcome)
                 self._calls.ended("rest", outcome, perf_counter() - begun)
         return None
 

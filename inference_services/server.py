@@ -6,12 +6,10 @@ KServe parses `sys.argv` on import, so only a service's `__main__` imports this 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,20 +17,39 @@ import kserve.model_server
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from kserve import InferRequest, Model, ModelServer
-from kserve.errors import InferenceError, InvalidInput
+from kserve import InferRequest, Model
+from kserve.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+    UnsupportedProtocol,
+)
+from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
+from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
+from inference_services.admission import AdmissionLimit
+from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
+from inference_services.draining import Drain, DrainingMiddleware, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
+from inference_services.logs import configure_logging
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import adopt
 from inference_services.request_scope import RequestScope
+from inference_services.served import Served
+from inference_services.server_settings import ServerSettings
+from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
+from inference_services.tokens import TokenFile
+from inference_services.tracing import start_tracing
 
 log = logging.getLogger("fraud")
-GRACE_PERIOD_S = 10
+# What a caller did wrong, or came too early for: answered and counted, and nothing for the log.
+_MISTAKES = (InvalidInput, RequestValidationError, ModelNotFound, ModelNotReady, UnsupportedProtocol, ServerNotReady)
 M = TypeVar("M", bound=Model)
 
 
@@ -40,21 +57,12 @@ class Refused(InvalidInput):
     """What KServe turns into 400 and INVALID_ARGUMENT; raised in place of our own InvalidRequest."""
 
 
-class _OneLine(logging.Formatter):
-    """One JSON object per record; a traceback only for what is not the caller's mistake."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            entry["error"] = f"{type(error).__name__}: {error}"
-            if not isinstance(error, InvalidInput | RequestValidationError) and record.exc_info:
-                entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
-
-
 class _StrictDataPlane(DataPlane):
-    """Lets no malformed request end as an internal error."""
+    """Lets no malformed request end as an internal error, and is not ready while the process drains."""
+
+    def __init__(self, model_registry: ModelRepository, drain: Drain) -> None:
+        super().__init__(model_registry)
+        self._drain = drain
 
     def decode_inference_request(self, body: Any, headers: Any, model_name: str) -> InferRequest:
         """Decodes a REST request; KServe lets a malformed binary body through as a 500."""
@@ -74,7 +82,12 @@ class _StrictDataPlane(DataPlane):
     async def ready(self) -> bool:
         """Whether every model is: KServe's own answer is True from the first moment."""
         models = self.model_registry.get_models().values()
-        return bool(models) and all([await model.healthy() for model in models])
+        return not self._drain.begun and bool(models) and all([await model.healthy() for model in models])
+
+    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
+        """Whether the model is; KServe sets the flag where it asks for an inference that has come already."""
+        ready: bool = await super().model_ready(model_name, disable_predictor_health_check)
+        return ready and (disable_predictor_health_check or not self._drain.begun)
 
     async def infer(self, model_name: str, request: Any, headers: Any = None) -> tuple[Any, dict[str, str]]:
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
@@ -85,6 +98,23 @@ class _StrictDataPlane(DataPlane):
         except InvalidRequest as error:
             raise Refused(str(error)) from None
         return result
+
+
+class _Application(FastAPI):
+    """KServe's application without its timing of requests, which ends in log lines that nobody reads here."""
+
+    @classmethod
+    def like(cls, app: FastAPI) -> _Application:
+        """A new one with the settings of KServe's."""
+        response = app.router.default_response_class
+        return cls(
+            title=app.title, version=app.version, docs_url=app.docs_url, redoc_url=None, default_response_class=response
+        )
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """As FastAPI's."""
+        if middleware_class is not TimingMiddleware:
+            super().add_middleware(middleware_class, *args, **kwargs)
 
 
 async def _refuse_body(_: Request, error: Exception) -> Response:
@@ -108,28 +138,41 @@ def serve(
         model_dir: whether the service takes a bundle through `--model_dir`.
         add_routes: adds routes beside KServe's own.
     """
-    configure_logging()
+    lines = configure_logging(_MISTAKES)
     parser = argparse.ArgumentParser(description=description, parents=[kserve.model_server.parser])
     if model_dir:
         parser.add_argument("--model_dir", required=True, help="Folder of the verified bundle to serve.")
     args = parser.parse_args()
     try:
+        settings = ServerSettings.read()
+        tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
+        # The service is the package that the model is from.
+        package = type(model).__module__.rpartition(".")[0].rpartition(".")[2]
+        lines.served = served = Served(package, model.name, model.version, revision())
+        start_tracing(served)
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
-    app = kserve.model_server.app
+    app = kserve.model_server.app = _Application.like(kserve.model_server.app)
     app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
-    server = ModelServer(enable_latency_logging=False, grace_period=GRACE_PERIOD_S)
-    server.dataplane = _StrictDataPlane(model_registry=server.registered_models)
-    app.add_middleware(DirectInfer, dataplane=server.dataplane)
-    calls = CallMetrics(model.name, model.version, revision())
-    # The one that is added last is outermost.
-    app.add_middleware(RequestScope, calls=calls)
-    use_interceptors([RequestScopeInterceptor(calls)])
+    drain, limit = Drain(), AdmissionLimit(settings.bounds)
+    server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
+    server.dataplane = _StrictDataPlane(server.registered_models, drain)
+    app.add_middleware(DirectInfer, models=server.registered_models)
+    calls = CallMetrics(served)
+    # The middleware that is added last is outermost, the interceptor that is named first.
+    app.add_middleware(SheddingMiddleware, limit=limit)
+    if tokens is not None:
+        app.add_middleware(Authentication, tokens=tokens)
+    app.add_middleware(DrainingMiddleware, drain=drain)
+    app.add_middleware(RequestScope, calls=calls, served=served)
+    asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
+    use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
+    show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 
@@ -137,21 +180,6 @@ def serve(
 def revision() -> str:
     """The Knative revision that this process is, empty outside of one."""
     return os.environ.get("K_REVISION", "")
-
-
-def configure_logging() -> None:
-    """One line per problem on stderr: KServe's per-request lines are left to its metrics."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    for name in ("kserve", "uvicorn", "fraud"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.WARNING)
-    # KServe's choice of response class, not something that an operator can act on.
-    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
 
 
 def _check_ports(ports: list[int]) -> None:

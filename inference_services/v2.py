@@ -1,36 +1,36 @@
-"""Open Inference Protocol (V2) tensors to numpy and back, strictly: what does not fit is refused by name.
+"""Open Inference Protocol (V2) tensors to numpy, strictly: what does not fit is refused by name.
 
-The same code serves REST (JSON and binary extension) and gRPC (typed and raw contents), because KServe hands all of
-them over as one `InferRequest`. In JSON, `null` in an FP32 or FP64 tensor is NaN.
+The same code serves REST (JSON and binary extension) and gRPC (typed and raw contents): KServe hands all of them over
+as one `InferRequest`, and `v2_rest` reads plain REST requests without it. In JSON, `null` in an FP32 or FP64 tensor is
+NaN.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from kserve import InferInput, InferOutput, InferRequest, InferResponse
+from kserve import InferInput, InferRequest
 from kserve.protocol.infer_type import deserialize_bytes_tensor
 from numpy.typing import NDArray
 
 from inference_services.errors import InvalidRequest
-from inference_services.request_context import adopt
 
 Array = NDArray[Any]
 Datatype = Literal["FP64", "FP32", "INT64", "BOOL", "BYTES"]
 
 MAX_BATCH = 1024
-_DTYPES: dict[str, Any] = {
+DTYPES: dict[str, Any] = {
     "FP64": np.dtype("<f8"),
     "FP32": np.dtype("<f4"),
     "INT64": np.dtype("<i8"),
     "BOOL": np.dtype(np.bool_),
     "BYTES": np.dtype(object),
 }
-_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
+DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 # What a JSON value may be, by datatype: an integer is a number, a truth value is not, null is NaN.
 _JSON_TYPES: dict[str, frozenset[type]] = {
     "FP64": frozenset({float, int, type(None)}),
@@ -40,23 +40,51 @@ _JSON_TYPES: dict[str, frozenset[type]] = {
 }
 
 
+class Tensor(NamedTuple):
+    """An input tensor as it came.
+
+    Attributes:
+        name: its name.
+        datatype: V2 datatype in capitals.
+        shape: list of integers.
+        data: JSON values; unused where `raw` is there.
+        raw: the bytes of a binary tensor, None for one in JSON.
+        parameters: of the tensor.
+    """
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: Any
+    raw: bytes | None
+    parameters: Mapping[str, Any]
+
+
 class Tensors:
     """The input tensors of a request, by name."""
 
-    def __init__(self, request: InferRequest) -> None:
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
         """Indexes the tensors.
 
         Raises:
             InvalidRequest: there is none, or two share a name.
         """
-        self._inputs: dict[str, InferInput] = {}
-        for tensor in request.inputs:
-            _check_form(tensor)
+        self._inputs: dict[str, Tensor] = {}
+        for tensor in tensors:
             if tensor.name in self._inputs:
                 raise InvalidRequest(f"field {tensor.name!r} is given twice")
             self._inputs[tensor.name] = tensor
         if not self._inputs:
             raise InvalidRequest("the request has no input tensors")
+
+    @classmethod
+    def of(cls, request: InferRequest) -> Tensors:
+        """The tensors of a request that KServe has decoded.
+
+        Raises:
+            InvalidRequest: as above, or one is not a tensor.
+        """
+        return cls(map(_tensor_of, request.inputs))
 
     def __contains__(self, name: str) -> bool:
         return name in self._inputs
@@ -64,6 +92,17 @@ class Tensors:
     def names(self) -> tuple[str, ...]:
         """The names of the given tensors, in request order."""
         return tuple(self._inputs)
+
+    def text_parameter(self, name: str, parameter: str) -> str:
+        """A parameter of a tensor.
+
+        Raises:
+            InvalidRequest: it is missing or no text.
+        """
+        value = self._inputs[name].parameters.get(parameter)
+        if not isinstance(value, str):
+            raise InvalidRequest(f"field {name!r} must have a text as parameter {parameter!r}")
+        return value
 
     def array(self, name: str, datatypes: Datatype | Sequence[Datatype], shape: Sequence[int | None]) -> Array:
         """Returns one tensor; BYTES as an object array of str, the others in their own dtype.
@@ -131,69 +170,23 @@ def check_batch(name: str, n: int, limit: int = MAX_BATCH) -> None:
         raise InvalidRequest(f"field {name!r} has {n} rows; a request carries 1 to {limit} rows")
 
 
-def respond(
-    request: InferRequest,
-    model_name: str,
-    outputs: Mapping[str, Array],
-    version: str | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> InferResponse:
-    """Builds the answer; without an id in the request it carries that of the context.
-
-    Args:
-        request: what is answered; its `outputs`, when given, select from `outputs`.
-        model_name: name of the answering model.
-        outputs: arrays by name; float64, float32, int64, bool or object (str).
-        version: the answering model's version label.
-        parameters: response parameters, for example the revision.
-
-    Raises:
-        InvalidRequest: the request asks for an output that is not among `outputs`.
-    """
-    wanted = requested_outputs(request)
-    for name in wanted or ():
-        if name not in outputs:
-            raise InvalidRequest(f"output {name!r} does not exist; there are {', '.join(outputs)}")
-    tensors = []
-    for name in wanted or outputs:
-        values = outputs[name]
-        datatype = _DATATYPES[values.dtype]
-        tensor = InferOutput(name=name, shape=list(values.shape), datatype=datatype, data=values)
-        if request.from_grpc:
-            # KServe 0.21 answers raw gRPC inputs with an array's truth value, an error, unless the bytes are set here.
-            tensor.set_data_from_numpy(values, binary_data=True)
-        tensors.append(tensor)
-    return InferResponse(
-        response_id=adopt(str(request.id or "")),
-        model_name=model_name,
-        infer_outputs=tensors,
-        model_version=version,
-        parameters=dict(parameters) if parameters else None,
-        use_binary_outputs=request.use_binary_outputs,
-        requested_outputs=request.request_outputs,
-    )
-
-
-def requested_outputs(request: InferRequest) -> tuple[str, ...]:
-    """The output names that the request asks for; empty when it leaves the choice to the model."""
-    return tuple(str(output.name) for output in request.request_outputs or ())
-
-
-def _check_form(tensor: InferInput) -> None:
-    if not isinstance(tensor.name, str):
-        raise InvalidRequest(f"a tensor's name must be a string, not {tensor.name!r:.80}")
-    shape = tensor.shape
+def _tensor_of(tensor: InferInput) -> Tensor:
+    name, shape = tensor.name, tensor.shape
+    if not isinstance(name, str):
+        raise InvalidRequest(f"a tensor's name must be a string, not {name!r:.80}")
     if not isinstance(shape, list) or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
-        raise InvalidRequest(f"field {tensor.name!r} must have a list of integers as shape, not {shape!r:.80}")
-    if tensor._raw_data is None and not isinstance(tensor.data, list):
-        raise InvalidRequest(f"field {tensor.name!r} must have a list as data")
-
-
-def _flat(tensor: InferInput) -> Array:
+        raise InvalidRequest(f"field {name!r} must have a list of integers as shape, not {shape!r:.80}")
     raw = tensor._raw_data  # kserve has no public access to binary contents
+    if raw is None and not isinstance(tensor.data, list):
+        raise InvalidRequest(f"field {name!r} must have a list as data")
+    return Tensor(name, tensor.datatype, shape, tensor.data, raw, tensor.parameters or {})
+
+
+def _flat(tensor: Tensor) -> Array:
+    raw = tensor.raw
     if tensor.datatype == "BYTES":
         return _strings(tensor.name, raw, tensor.data)
-    dtype = _DTYPES[tensor.datatype]
+    dtype = DTYPES[tensor.datatype]
     if raw is not None:
         if len(raw) % dtype.itemsize:
             raise InvalidRequest(f"field {tensor.name!r} has {len(raw)} bytes, not a multiple of {dtype.itemsize}")
@@ -213,7 +206,7 @@ def _numbers(name: str, datatype: str, data: list[Any]) -> Array:
         row = next(i for i, value in enumerate(data) if type(value) not in accepted)
         raise InvalidRequest(f"field {name!r} holds a value at row {row} that is not {datatype}")
     try:
-        return np.array(data, _DTYPES[datatype])
+        return np.array(data, DTYPES[datatype])
     except OverflowError:
         raise InvalidRequest(f"field {name!r} holds a value that does not fit {datatype}") from None
 
@@ -232,13 +225,29 @@ def _strings(name: str, raw: bytes | None, data: Any) -> Array:
     values = [] if values is None else list(values)
     result = np.empty(len(values), object)
     for row, value in enumerate(values):
-        if isinstance(value, bytes):
-            try:
-                result[row] = value.decode()
-            except UnicodeDecodeError:
-                raise InvalidRequest(f"field {name!r} is not UTF-8 at row {row}") from None
-        elif isinstance(value, str):
-            result[row] = value
-        else:
-            raise InvalidRequest(f"field {name!r} holds a value at row {row} that is not a string")
+        text = _text(value)
+        if text is None:
+            reason = "not UTF-8" if isinstance(value, bytes | str) else "not a string"
+            raise InvalidRequest(f"field {name!r} holds a value at row {row} that is {reason}")
+        result[row] = text
     return result
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value if isinstance(value, str) and is_utf8(value) else None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be sent on: JSON may escape half of a surrogate pair, which has no bytes."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -20,7 +20,12 @@ import orjson
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from inference_services.calibration import NO_STORE
 from inference_services.drift_detector.settings import BridgeSettings
+from inference_services.errors import CorruptRecord
+from inference_services.outgoing import OutgoingHeaders
+from inference_services.tokens import TokenFile
+from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import FIELD, STREAM
 
 POSITION = "fraud:drift-bridge:position"
@@ -32,27 +37,25 @@ _LONGEST_PAUSE_S = 30.0
 log = logging.getLogger("fraud.bridge")
 
 
-def v2_request(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def v2_request(decisions: Sequence[DecisionRecord]) -> dict[str, Any]:
     """The V2 request that carries the numeric features of decisions; a null is an unknown value."""
-    names = [name for name, value in decisions[0]["features"].items() if not isinstance(value, str)]
     n = len(decisions)
-    columns = {name: [d["features"].get(name) for d in decisions] for name in names}
+    features = [record.features.by_name() for record in decisions]
+    columns = {name: [f.get(name) for f in features] for name in decisions[0].features.names}
     inputs = [{"name": k, "datatype": "FP64", "shape": [n], "data": v} for k, v in columns.items()]
     return {"id": uuid4().hex, "inputs": inputs}
 
 
-def _decision(entry: tuple[bytes, dict[bytes, bytes]]) -> dict[str, Any] | None:
+def _decision(entry: tuple[bytes, dict[bytes, bytes]]) -> DecisionRecord | None:
     """Reads a stream entry; None, said in the log, when it is not a decision."""
     entry_id, fields = entry
     try:
-        found = orjson.loads(fields[FIELD.encode()])
-        usable = isinstance(found["degraded"], str) and isinstance(found["features"], dict)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        usable = False
-    if not usable:
-        log.warning("entry %s of %s is not a decision: left out", entry_id.decode(), STREAM)
+        record = DecisionRecord.from_json(fields.get(FIELD.encode(), b""))
+        record.features.by_name()
+    except CorruptRecord as error:
+        log.warning("entry %s of %s is left out: %s", entry_id.decode(), STREAM, error)
         return None
-    return dict(found)
+    return record
 
 
 class Bridge:
@@ -69,6 +72,7 @@ class Bridge:
         self, settings: BridgeSettings, http: httpx.AsyncClient, client: aioredis.Redis, pause_s: float = 0.5
     ) -> None:
         self._settings = settings
+        self._headers = OutgoingHeaders(TokenFile(settings.token_file) if settings.token_file else None)
         self._http = http
         self._redis: Any = client
         self._pause_s = pause_s
@@ -99,7 +103,7 @@ class Bridge:
         if not answer:
             return 0
         entries = answer[0][1]
-        complete = [d for d in map(_decision, entries) if d and "store" not in d["degraded"].split(",")]
+        complete = [d for d in map(_decision, entries) if d and d.availability != NO_STORE]
         if complete:
             await self._post(orjson.dumps(v2_request(complete)))
         await self._redis.set(POSITION, entries[-1][0])
@@ -112,6 +116,7 @@ class Bridge:
             "ce-id": uuid4().hex,
             "ce-source": "fraud-drift-bridge",
             "ce-type": REQUEST_TYPE,
+            **self._headers(),
         }
         pause = self._pause_s
         for attempt in range(1, self._settings.attempts + 1):

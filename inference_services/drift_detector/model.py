@@ -7,6 +7,7 @@ FP64 [F], with the response parameter `features` naming the F entries.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from kserve import InferRequest, InferResponse, Model
+from kserve import InferRequest
 from prometheus_client import Counter, Gauge
 
 from inference_services.drift_detector.detector import DriftDetector, Vector, Verdict
 from inference_services.errors import InvalidRequest
-from inference_services.v2 import Tensors, respond
+from inference_services.v2 import Tensors
+from inference_services.v2_model import Outputs, V2Model
 
 REQUEST_TYPE = "org.kubeflow.serving.inference.request"
 
@@ -29,7 +31,7 @@ P_VALUE = Gauge("fraud_drift_p_value", "p-value of a feature in the last window.
 WINDOWS = Counter("fraud_drift_windows", "Windows judged.")
 
 
-class DriftModel(Model):
+class DriftModel(V2Model):
     """Serves a drift detector.
 
     Args:
@@ -54,24 +56,20 @@ class DriftModel(Model):
         """The judged features, for V2 model metadata."""
         return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in self._detector.features]
 
-    async def predict(
-        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
         """Judges the rows of one V2 request.
 
         Raises:
             InvalidRequest: a feature is missing or does not fit.
         """
-        del headers, response_headers
-        if not isinstance(payload, InferRequest):
-            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
-        verdict = await asyncio.to_thread(self._detector.judge, self._columns(payload))
-        outputs = {
+        del wanted
+        verdict = await asyncio.to_thread(self._detector.judge, self._columns(tensors))
+        arrays = {
             "is_drift": np.array([verdict.is_drift]),
             "p_value": verdict.p_value,
             "distance": verdict.distance,
         }
-        return respond(payload, self.name, outputs, self.version, {"features": ",".join(self._detector.features)})
+        return Outputs(arrays, self.version, {"features": ",".join(self._detector.features)})
 
     async def receive(self, request: Request) -> Response:
         """Takes one CloudEvent of KServe's payload logger; a full window is judged before the answer.
@@ -96,13 +94,12 @@ class DriftModel(Model):
         except Exception as error:  # KServe lets KeyError, TypeError and others through for a body of another form
             raise InvalidRequest(f"the event's data is not a V2 request: {error!r}") from None
 
-    def _columns(self, request: InferRequest) -> dict[str, Vector]:
-        tensors = Tensors(request)
+    def _columns(self, tensors: Tensors) -> dict[str, Vector]:
         n = tensors.batch_size(self._detector.features)
         return {name: tensors.vector(name, "FP64", n) for name in self._detector.features}
 
     async def _gather(self, request: InferRequest) -> None:
-        columns = self._columns(request)
+        columns = self._columns(Tensors.of(request))
         async with self._lock:
             for name, values in columns.items():
                 self._waiting[name].append(values)

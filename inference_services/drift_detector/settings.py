@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,5 +25,8 @@ class BridgeSettings(BaseSettings):
 
     redis_url: str = Field("redis://127.0.0.1:6379", description="Redis with the decision stream.")
     target_url: str = Field("http://127.0.0.1:8080", description="Base address of the drift detector.")
+    token_file: Path | None = Field(
+        None, description="File whose first line is the bearer token for the drift detector. Unset: none is sent."
+    )
     batch: int = Field(100, ge=1, le=1024, description="Most decisions in one CloudEvent.")
     attempts: int = Field(5, ge=1, description="Tries before a batch is given up.")

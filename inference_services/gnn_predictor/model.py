@@ -9,12 +9,11 @@ A row of NaN alone among them could not be read: its event is scored without its
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from kserve import InferRequest, InferResponse, Model
 from numpy.typing import NDArray
 
 from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
@@ -24,19 +23,19 @@ from inference_services.calibration import FULL, NO_GRAPH, Vector, read_calibrat
 from inference_services.errors import InvalidRequest
 from inference_services.gnn_predictor.influence import INFLUENCES, influence
 from inference_services.gnn_predictor.missing_graph import EMBEDDINGS, Bools, drop, spread, unread, without_graph
-from inference_services.gnn_predictor.network import EventGraph, load_network
-from inference_services.gnn_predictor.scorer import SmallScorer
+from inference_services.gnn_predictor.network import load_network
+from inference_services.gnn_predictor.scorer import BLOCK, EventScorer
 from inference_services.model_names import GNN
-from inference_services.v2 import Array, Tensors, check_batch, requested_outputs, respond
+from inference_services.v2 import Array, Tensors, check_batch
+from inference_services.v2_model import Outputs, V2Model
 
 _KINDS = len(ENTITY_KINDS)
-# Up to a transformer's chunk numpy is the faster: one event 0.06 ms against torch's 0.5, sixteen 0.3 against 0.7. A hop
-# to a thread would add 0.25 ms; 1,024 events take 30 to 60 ms, for which the event loop must not stand still.
-_SMALL_ROWS = 16
-_SMALL_EDGES = _SMALL_ROWS * _KINDS * K_NEIGHBOURS
+# A hop to a thread adds 0.25 ms, as much as a few events take; for 1,024 of them, 30 to 60 ms, the event loop must not
+# stand still.
+_INLINE_EDGES = BLOCK * _KINDS * K_NEIGHBOURS
 
 
-class GnnPredictor(Model):
+class GnnPredictor(V2Model):
     """Serves one verified bundle. One thread per prediction: the graphs are small, and pods scale by replicas."""
 
     def __init__(self, name: str, folder: Path, revision: str = "") -> None:
@@ -49,37 +48,30 @@ class GnnPredictor(Model):
         self._bundle = verify(folder, GNN)
         self.version = self._bundle.label
         self._network = load_network(folder)
-        self._score_small = SmallScorer(self._network)
+        self._score = EventScorer(self._network)
         # A bundle from before events were masked in training has no calibration without the graph.
         self._calibrations = read_calibrations(self._bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))
         self._revision = revision
-        example = _example(self._network.config.embedding_dim)
-        for score in (self._score_small, self._score_large):
-            score(example)
+        self._score(_example(self._network.config.embedding_dim))
         self.ready = True
 
-    async def predict(
-        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
         """Answers raw_score, log_odds and probability, FP64 [n], and the influences that are asked for.
 
         Raises:
-            InvalidRequest: not V2, or a tensor is missing, of another shape, or points outside of the graph; or an
-                event has no graph and the bundle is of before that was trained for.
+            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph; or an event has no
+                graph and the bundle is of before that was trained for.
         """
-        del headers, response_headers
-        if not isinstance(payload, InferRequest):
-            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
-        given = self._read(Tensors(payload))
+        given = self._read(tensors)
         missing = without_graph(given)
         graph, kept = drop(given, missing) if missing.any() else (given, None)
         raw = self._score(graph) if _is_small(graph) else await asyncio.to_thread(self._score, graph)
         log_odds = self._log_odds(raw, missing)
         outputs: dict[str, Array] = {"raw_score": raw, "log_odds": log_odds, "probability": sigmoid(log_odds)}
-        if not set(INFLUENCES).isdisjoint(requested_outputs(payload)):
+        if not set(INFLUENCES).isdisjoint(wanted):
             found = await asyncio.to_thread(influence, self._score, graph, raw)
             outputs |= found if kept is None else spread(found, kept)
-        return respond(payload, self.name, outputs, self._bundle.label, {"revision": self._revision})
+        return Outputs(outputs, self._bundle.label, {"revision": self._revision})
 
     def _log_odds(self, raw: Vector, missing: Bools) -> Vector:
         log_odds = self._calibrations[FULL].log_odds(raw)
@@ -90,16 +82,6 @@ class GnnPredictor(Model):
                 )
             log_odds = np.where(missing, self._calibrations[NO_GRAPH].log_odds(raw), log_odds)
         return log_odds
-
-    def _score(self, graph: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-        return self._score_small(graph) if _is_small(graph) else self._score_large(graph)
-
-    @torch.no_grad()
-    def _score_large(self, graph: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-        torch.set_num_threads(1)  # holds for the calling thread
-        tensors = {name: torch.from_numpy(np.require(a, requirements=["C", "W"])) for name, a in graph.items()}
-        scores: NDArray[np.float64] = self._network(EventGraph(**tensors)).double().numpy()
-        return scores
 
     def _read(self, given: Tensors) -> dict[str, NDArray[Any]]:
         """The tensors as `EventGraph` names them, checked for shape and for what they point at."""
@@ -135,7 +117,7 @@ class GnnPredictor(Model):
 
 
 def _is_small(graph: dict[str, NDArray[Any]]) -> bool:
-    return len(graph["event_features"]) <= _SMALL_ROWS and graph["edge_index"].shape[1] <= _SMALL_EDGES
+    return len(graph["event_features"]) <= BLOCK and graph["edge_index"].shape[1] <= _INLINE_EDGES
 
 
 def _check_within(name: str, values: NDArray[np.int64], limit: int) -> None:

@@ -1,7 +1,9 @@
 """The KServe model: V2 tensors -> matrix -> scores -> V2 tensors.
 
-Input: one tensor [n] per feature of the bundle (FP64; the categorical ones BYTES), other tensors being ignored so that
-a caller can send the superset that two versions need; or one matrix `input-0` [n, F], FP32 or FP64, in bundle order.
+Input, in one of three forms: one tensor [n] per feature of the bundle (FP64; the categorical ones BYTES); the numbers
+among them as one matrix `features` [n, k], FP32 or FP64, whose parameter `columns` names its columns, separated by
+commas, and the categorical ones beside it; or one matrix `input-0` [n, F] in bundle order. Of the first two forms a
+caller can send the superset that two versions need: other tensors and columns are ignored.
 Output: `raw_score`, `log_odds`, `probability` FP64 [n], and `contributions` FP64 [n, F + 1] when asked for, with the
 response parameters `features` naming its columns and, where the bundle has them, `typical_values`: JSON, event type of
 the request -> feature -> [5th percentile, median, 95th percentile] among the honest events that the trees learnt from.
@@ -10,30 +12,31 @@ the request -> feature -> [5th percentile, median, 95th percentile] among the ho
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from kserve import InferRequest, InferResponse, Model
 
-from inference_services.errors import InvalidRequest
+from inference_services.lightgbm_predictor.inputs import MatrixInputs
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer, Matrix
 from inference_services.typical_values import PARAMETER, TypicalValues
-from inference_services.v2 import Array, Datatype, Tensors, check_batch, requested_outputs, respond
+from inference_services.v2 import Array, Tensors
+from inference_services.v2_model import Outputs, V2Model
 
-MATRIX = "input-0"
 CONTRIBUTIONS = "contributions"
 EVENT_TYPE = "event_type"
 # Fewer rows than this score in the time that a hop to a thread costs.
 _INLINE_ROWS = 32
 
 
-class LightGbmPredictor(Model):
+class LightGbmPredictor(V2Model):
     """Serves one LightGBM bundle under a model name."""
 
     def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
         super().__init__(name)
         self.version = scorer.bundle.label
         self._scorer = scorer
+        self._inputs = MatrixInputs(scorer.features, scorer.categorical)
         self._typical = TypicalValues.read(scorer.bundle)
         self._parameters = {"revision": revision}
 
@@ -47,7 +50,7 @@ class LightGbmPredictor(Model):
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The tensors of the named form, for V2 model metadata."""
-        return [{"name": name, "datatype": self._datatype(name), "shape": [-1]} for name in self._scorer.features]
+        return [{"name": n, "datatype": self._inputs.datatype(n), "shape": [-1]} for n in self._scorer.features]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The output tensors, for V2 model metadata."""
@@ -58,27 +61,22 @@ class LightGbmPredictor(Model):
             {"name": CONTRIBUTIONS, "datatype": "FP64", "shape": [-1, width]},
         ]
 
-    async def predict(
-        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
         """Answers one V2 request.
 
         Raises:
             InvalidRequest: a tensor is missing or does not fit.
         """
-        del headers, response_headers
-        if not isinstance(payload, InferRequest):
-            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
-        X = self._matrix(Tensors(payload))
-        explain = CONTRIBUTIONS in requested_outputs(payload)
+        X = self._inputs.matrix(tensors)
+        explain = CONTRIBUTIONS in wanted
         if explain or len(X) > _INLINE_ROWS:
-            outputs = await asyncio.to_thread(self._outputs, X, explain)
+            arrays = await asyncio.to_thread(self._outputs, X, explain)
         else:
-            outputs = self._outputs(X, explain)
+            arrays = self._outputs(X, explain)
         parameters = self._parameters
         if explain:
             parameters = {**parameters, "features": ",".join(self._scorer.features), **self._typical_of(X)}
-        return respond(payload, self.name, outputs, self._scorer.bundle.label, parameters)
+        return Outputs(arrays, self._scorer.bundle.label, parameters)
 
     def _outputs(self, X: Matrix, explain: bool) -> dict[str, Array]:
         scores = self._scorer.score(X)
@@ -99,15 +97,3 @@ class LightGbmPredictor(Model):
         levels = self._scorer.categorical.get(EVENT_TYPE, ())
         types = [levels[int(code)] for code in np.unique(codes) if 0 <= code < len(levels)]
         return {PARAMETER: self._typical.parameter(types)}
-
-    def _matrix(self, tensors: Tensors) -> Matrix:
-        features = self._scorer.features
-        if MATRIX in tensors:
-            X = tensors.array(MATRIX, ("FP64", "FP32"), (None, len(features)))
-            check_batch(MATRIX, len(X))
-            return X.astype(np.float64)
-        n = tensors.batch_size(features)
-        return self._scorer.encode({name: tensors.vector(name, self._datatype(name), n) for name in features}, n)
-
-    def _datatype(self, name: str) -> Datatype:
-        return "BYTES" if name in self._scorer.categorical else "FP64"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from inference_services.bundle import Bundle, verify
 from inference_services.calibration import FULL, NO_STORE, Platt, read_calibrations, sigmoid
 from inference_services.errors import BundleError
 from inference_services.lightgbm_predictor.feature_listing import read_listing
+from inference_services.lightgbm_predictor.single_row import SingleRow
 from inference_services.model_names import LIGHTGBM
 
 Matrix = NDArray[np.float64]
@@ -44,12 +46,18 @@ def encode_columns(
     X = np.empty((n, len(features)), np.float64)
     for position, name in enumerate(features):
         levels = categorical.get(name)
-        if levels is None:
-            X[:, position] = columns[name]
-        else:
-            codes = {level: float(code) for code, level in enumerate(levels)}
-            X[:, position] = [codes.get(value, np.nan) for value in columns[name]]
+        X[:, position] = columns[name] if levels is None else encode_levels(columns[name], level_codes(levels))
     return X
+
+
+def level_codes(levels: Sequence[str]) -> Mapping[str, float]:
+    """The code of each level."""
+    return {level: float(code) for code, level in enumerate(levels)}
+
+
+def encode_levels(values: Iterable[str], codes: Mapping[str, float]) -> list[float]:
+    """The codes of values, NaN of one that is no level."""
+    return [codes.get(value, np.nan) for value in values]
 
 
 @dataclass(frozen=True)
@@ -100,11 +108,26 @@ class LightGbmScorer:
 
     def score(self, X: Matrix) -> Scores:
         """Scores a matrix [n, F]; a row whose store features are all NaN is calibrated for a store that is down."""
+        if len(X) == 1:
+            return self._score_one(X)
         raw = np.asarray(self.booster.predict(X, raw_score=True, num_threads=1), np.float64)
         no_store = self.store_is_missing(X)
         with_store, without = self.calibrations[FULL], self.calibrations[NO_STORE]
         log_odds = np.where(no_store, without.log_odds(raw), with_store.log_odds(raw))
         return Scores(raw, log_odds, sigmoid(log_odds))
+
+    def _score_one(self, X: Matrix) -> Scores:
+        """As above, to the last bit, in a third of the time."""
+        raw = np.array([self._single_row(X[0])])
+        # Most rows show by their first value that the store was there.
+        first = self.store_columns[:1]
+        missing = bool(np.isnan(X[0, first]).all()) and bool(self.store_is_missing(X)[0])
+        log_odds = self.calibrations[NO_STORE if missing else FULL].log_odds(raw)
+        return Scores(raw, log_odds, sigmoid(log_odds))
+
+    @cached_property
+    def _single_row(self) -> SingleRow:
+        return SingleRow(self.booster)
 
     def store_is_missing(self, X: Matrix) -> NDArray[np.bool_]:
         """Which rows of [n, F] were made while the store was down, shape [n]."""

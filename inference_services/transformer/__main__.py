@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-import httpx
-
 from feature_repo.online_reader import OnlineReader
 from inference_services.errors import BadSettings
 from inference_services.model_names import GNN
+from inference_services.outgoing import OutgoingHeaders
 from inference_services.server import revision, serve
+from inference_services.tokens import TokenFile
 from inference_services.transformer.decider import STORE_SHARE, Decider
 from inference_services.transformer.decisions import DecisionLog
+from inference_services.transformer.feature_tensors import FEATURE_PARAMETERS
 from inference_services.transformer.fusion import Fusion
+from inference_services.transformer.http_pool import HttpPool
 from inference_services.transformer.model import FraudTransformer
 from inference_services.transformer.predictors import V2Client
 from inference_services.transformer.settings import TransformerSettings
-
-# Callers queue for a connection beyond this many to one predictor.
-_CONNECTIONS = 256
 
 
 def build(args: argparse.Namespace) -> FraudTransformer:
@@ -28,26 +27,32 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         raise BadSettings("--predictor_host is missing; KServe gives it, on a laptop write --predictor_host=host:port")
     fusion = Fusion.load(settings.fusion_folder)
     budget_s = settings.latency_budget_ms / 1000
-    limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-    # Every call has a deadline of its own, so the client needs no timeout.
-    http = httpx.AsyncClient(limits=limits, timeout=None)  # noqa: S113
+    headers = OutgoingHeaders(TokenFile(settings.predictor_token_file) if settings.predictor_token_file else None)
     scheme = "https" if args.predictor_use_ssl else "http"
+    lightgbm, gnn = HttpPool(f"{scheme}://{args.predictor_host}"), HttpPool(settings.gnn_url)
     store = OnlineReader(settings.redis_url, settings.feast_project, budget_s * STORE_SHARE, settings.redis_type)
     decider = Decider(
         store,
-        V2Client(f"{scheme}://{args.predictor_host}", args.model_name, http),
-        V2Client(settings.gnn_url, GNN, http),
+        V2Client(lightgbm, args.model_name, headers, FEATURE_PARAMETERS),
+        V2Client(gnn, GNN, headers),
         fusion,
         budget_s=budget_s,
         revision=revision(),
+        breaker_failures=settings.breaker_failures,
+        breaker_retry_s=settings.breaker_retry_s,
     )
     decisions = DecisionLog(
-        settings.redis_url, settings.spool_dir, settings.spool_max_bytes, revision(), settings.redis_type
+        settings.decision_redis_url or settings.redis_url,
+        settings.spool_dir,
+        settings.spool_max_bytes,
+        revision(),
+        settings.redis_type,
     )
 
     async def close() -> None:
         await store.close()
-        await http.aclose()
+        lightgbm.close()
+        gnn.close()
 
     return FraudTransformer(
         args.model_name, decider, decisions, version=fusion.bundle.label, revision=revision(), close=close

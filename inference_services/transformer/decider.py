@@ -6,8 +6,8 @@ Whatever is down is left out, and named.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 from prometheus_client import Histogram
 
-from feature_repo.errors import FeatureRepoError
+from feature_repo.errors import FeatureRepoError, StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES
 from feature_repo.online_reader import StoreRead
@@ -26,10 +26,15 @@ from feature_repo.settings import EMBEDDING_DIM
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
 from inference_services.calibration import FULL, NO_GRAPH, NO_STORE
-from inference_services.errors import PredictorGone
-from inference_services.subgraph import Embeddings, Subgraph
+from inference_services.errors import PartDown, PredictorGone
+from inference_services.request_context import request_id
+from inference_services.subgraph import Subgraph
+from inference_services.tracing import span
+from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
+from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
+from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
@@ -44,8 +49,6 @@ STAGE = Histogram(
     ["stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0),
 )
-
-log = logging.getLogger("fraud")
 
 
 class Store(Protocol):
@@ -69,18 +72,18 @@ class Decided:
 
     Attributes:
         outputs: the V2 output tensors by name, each [n].
-        records: one JSON record per event for the decision stream.
+        records: for the decision log, to be encoded once the answer is on its way.
     """
 
     outputs: Mapping[str, NDArray[Any]]
-    records: Sequence[bytes]
+    records: DecisionBatch
 
 
 @dataclass(frozen=True)
 class _Models:
     """Both models' answers for n events, None for one that did not answer, and what they were fused to.
 
-    `graph` is what the graph model was asked, None when it was not or had no graph. `mask` is what was available.
+    `graph` is what the graph model was asked, None when it was not. `mask` is what was available.
     """
 
     lightgbm: Answer | None
@@ -92,8 +95,8 @@ class _Models:
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Observes the duration of a stage."""
-    with STAGE.labels(stage).time():
+    """Observes the duration of a stage, and makes it a span."""
+    with span(stage), STAGE.labels(stage).time():
         yield
 
 
@@ -107,10 +110,21 @@ class Decider:
         fusion: the loaded fusion bundle.
         budget_s: latency budget of one call of `decide`, seconds.
         revision: the revision that this process is.
+        breaker_failures: failures in a row after which a part is not asked.
+        breaker_retry_s: how long it is not asked before one call tries it, seconds.
     """
 
     def __init__(
-        self, store: Store, lightgbm: V2Client, gnn: V2Client, fusion: Fusion, *, budget_s: float, revision: str = ""
+        self,
+        store: Store,
+        lightgbm: V2Client,
+        gnn: V2Client,
+        fusion: Fusion,
+        *,
+        budget_s: float,
+        revision: str = "",
+        breaker_failures: int = 5,
+        breaker_retry_s: float = 1.0,
     ) -> None:
         self._store = store
         self._lightgbm = lightgbm
@@ -119,7 +133,9 @@ class Decider:
         self._fusion = fusion
         self._budget_s = budget_s
         self._revision = revision
-        self._missing: set[str] = set()
+        self._parts = {
+            name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "graph", "gnn", "lightgbm")
+        }
 
     async def decide(self, batch: EventBatch) -> Decided:
         """Decides n events within the latency budget; never raises because a part is down."""
@@ -143,79 +159,94 @@ class Decider:
         }
         latency_ms = (clock() - start) * 1000
         STAGE.labels("total").observe(latency_ms / 1000)
-        records = self._records(
-            batch, features, outputs, models, offset=offset, sequence=read.sequence, latency_ms=latency_ms
+        records = DecisionBatch(
+            batch,
+            features,
+            outputs,
+            lightgbm=models.lightgbm,
+            gnn=models.gnn,
+            graph=models.graph.tensors if models.graph else None,
+            availability=models.mask,
+            alarm_offset=offset,
+            sequence=read.sequence,
+            fusion=self._fusion.bundle.label,
+            policy_sha256=self._fusion.policy_sha256,
+            revision=self._revision,
+            request_id=request_id(),
+            decided_at=time.time_ns() // 1000,
+            latency_ms=latency_ms,
         )
         return Decided(outputs, records)
 
     async def _read(self, batch: EventBatch, deadline: float) -> StoreRead:
         with timed("store"):
             try:
-                async with asyncio.timeout_at(deadline):
-                    read = await self._store.read(batch)
-            except (FeatureRepoError, TimeoutError) as error:
-                self._note("store", error)
+                with self._parts["store"].attempt():
+                    async with asyncio.timeout_at(deadline):
+                        read = await self._store.read(batch)
+                    if not read.available:
+                        raise StoreUnavailable(read.problem)
+            except (FeatureRepoError, TimeoutError, PartDown):
                 return StoreRead.nothing(len(batch))
-        self._note("store", None if read.available else read.problem)
         return read
 
     async def _ask_models(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
     ) -> _Models:
         n, deadline = len(batch), start + self._budget_s * MODELS_SHARE
-        asked = await asyncio.gather(
-            self._ask("lightgbm", self._lightgbm, features, n, deadline),
+        lightgbm, (gnn, graph, mask) = await asyncio.gather(
+            self._ask_lightgbm(feature_tensors(features), n, deadline),
             self._ask_gnn(batch, read, features, start),
         )
-        lightgbm, (gnn, graph, mask) = asked
         return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
+
+    async def _ask_lightgbm(self, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer | None:
+        try:
+            with self._parts["lightgbm"].attempt(), timed("lightgbm"):
+                return await _scores(self._lightgbm, tensors, n, deadline)
+        except (PredictorGone, PartDown):
+            return None
 
     async def _ask_gnn(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
     ) -> tuple[Answer | None, AskedGraph | None, str]:
-        versions = self._fusion.gnn_versions
-        if not read.available or not versions:
-            return None, None, FULL if read.available else NO_STORE
-        with timed("embeddings"):
-            graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
-            embeddings = await self._embeddings(graph, start + self._budget_s * EMBEDDINGS_SHARE)
-        if embeddings is None and not self._fusion.knows_missing_graphs:
-            return None, None, FULL
-        tensors = graph.tensors(embeddings or dict.fromkeys(versions, graph.unread(EMBEDDING_DIM)))
-        answer = await self._ask("gnn", self._gnn, tensors, len(batch), start + self._budget_s * MODELS_SHARE)
-        if embeddings is None:
-            return answer, None, NO_GRAPH
-        return answer, AskedGraph(graph, read.interactions, tensors), FULL
-
-    async def _embeddings(self, graph: Subgraph, deadline: float) -> dict[str, Embeddings] | None:
-        """By version; None when one of them cannot be read in time."""
+        """Its answer, what it was asked, and the mask of what was available."""
+        mask = FULL if read.available else NO_STORE
+        if not read.available or not self._fusion.gnn_versions:
+            return None, None, mask
         try:
-            async with asyncio.timeout_at(deadline):
-                found = {
-                    version: await self._store.embeddings(version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM)
-                    for version in self._fusion.gnn_versions
-                }
-        except (FeatureRepoError, TimeoutError) as error:
-            self._note("graph", error)
-            return None
-        self._note("graph", None)
-        return found
+            with self._parts["gnn"].attempt():
+                with timed("embeddings"):
+                    asked, mask = await self._graph(batch, read, features, start + self._budget_s * EMBEDDINGS_SHARE)
+                with timed("gnn"):
+                    deadline = start + self._budget_s * MODELS_SHARE
+                    return await _scores(self._gnn, asked.tensors, len(batch), deadline), asked, mask
+        except (PredictorGone, PartDown):
+            return None, None, mask
 
-    async def _ask(
-        self, name: str, client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float
-    ) -> Answer | None:
-        with timed(name):
-            try:
-                answer = await client.infer(tensors, n, deadline)
-                if sha12_of(answer.version) is None or any(
-                    name not in answer.outputs or answer.outputs[name].ndim != 1 for name in ("log_odds", "probability")
-                ):
-                    raise PredictorGone(f"{client.model} answered without its version, log_odds or probability [n]")
-            except PredictorGone as error:
-                self._note(name, error)
-                return None
-        self._note(name, None)
-        return answer
+    async def _graph(
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
+    ) -> tuple[AskedGraph, str]:
+        """What to ask the graph model: without the graph where embeddings cannot be read in time.
+
+        Raises:
+            PredictorGone: they cannot, and the fusion bundle is of before that was trained for.
+        """
+        graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
+        embeddings, mask = {}, FULL
+        try:
+            with self._parts["graph"].attempt():
+                async with asyncio.timeout_at(deadline):
+                    for version in self._fusion.gnn_versions:
+                        found = await self._store.embeddings(
+                            version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM
+                        )
+                        embeddings[version] = found
+        except (FeatureRepoError, TimeoutError, PartDown) as error:
+            if not self._fusion.knows_missing_graphs:
+                raise PredictorGone(f"embeddings cannot be read: {error!r}") from None
+            embeddings, mask = dict.fromkeys(self._fusion.gnn_versions, graph.unread(EMBEDDING_DIM)), NO_GRAPH
+        return AskedGraph(graph, read.interactions, graph.tensors(embeddings)), mask
 
     async def _reasons(
         self,
@@ -233,7 +264,7 @@ class Decider:
             features,
             lightgbm_version=models.lightgbm.version if models.lightgbm and models.fused.used_lightgbm else None,
             gnn_version=models.gnn.version if models.gnn and models.fused.used_gnn else None,
-            graph=models.graph,
+            graph=models.graph if models.mask == FULL else None,
         )
         with timed("reasons"):
             return await self._explainer.explain(scored, flagged, deadline)
@@ -245,46 +276,6 @@ class Decider:
             missing.append("gnn")
         return missing if fused.used_lightgbm else [*missing, "lightgbm"]
 
-    def _note(self, part: str, problem: object) -> None:
-        # One line when a part goes and one when it is back, not one a request.
-        if problem is not None and part not in self._missing:
-            log.warning("%s is left out of decisions: %s", part, problem)
-            self._missing.add(part)
-        elif problem is None and part in self._missing:
-            log.warning("%s takes part in decisions again", part)
-            self._missing.discard(part)
-
-    def _records(
-        self,
-        batch: EventBatch,
-        features: Mapping[str, NDArray[Any]],
-        outputs: Mapping[str, NDArray[Any]],
-        models: _Models,
-        *,
-        offset: NDArray[np.float64],
-        sequence: NDArray[np.int64],
-        latency_ms: float,
-    ) -> list[bytes]:
-        columns = {name: values.tolist() for name, values in features.items()}
-        answers = {name: values.tolist() for name, values in outputs.items()}
-        records = []
-        for row in range(len(batch)):
-            record = {
-                **{f: batch[f][row] for f in ("event_id", "event_type", "event_timestamp", "city")},
-                **{name: values[row] for name, values in answers.items() if name != "reasons"},
-                "reasons": orjson.Fragment(answers["reasons"][row]),
-                "alarm_offset": float(offset[row]),
-                "lightgbm_version": models.lightgbm.version if models.lightgbm else None,
-                "gnn_version": models.gnn.version if models.gnn else None,
-                "fusion": self._fusion.bundle.label,
-                "revision": self._revision,
-                "seen_sequence": int(sequence[row]),
-                "latency_ms": round(latency_ms, 3),
-                "features": {name: values[row] for name, values in columns.items()},
-            }
-            records.append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY))
-        return records
-
 
 def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]]:
     """Returns MODEL_FEATURES by name, each [n]: str for the categorical ones, float64 for the others."""
@@ -292,6 +283,20 @@ def model_features(batch: EventBatch, read: StoreRead) -> dict[str, NDArray[Any]
     values.update(request_features(batch, read.norms))
     values.update(read.features)
     return {name: values[name] for name in MODEL_FEATURES}
+
+
+async def _scores(client: V2Client, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer:
+    """A model's answer about n events.
+
+    Raises:
+        PredictorGone: there is none in time, or it is not one.
+    """
+    answer = await client.infer(tensors, n, deadline)
+    if sha12_of(answer.version) is None or any(
+        name not in answer.outputs or answer.outputs[name].ndim != 1 for name in ("log_odds", "probability")
+    ):
+        raise PredictorGone(f"{client.model} answered without its version, log_odds or probability [n]")
+    return answer
 
 
 def _score(answer: Answer | None) -> Score | None:

@@ -1,7 +1,11 @@
 """Publishes decisions to Redis without holding the answer; while Redis is away they wait in a bounded file.
 
-Delivery is at least once: a reader tells two copies apart by `event_id`. A queue that is full, a spool that has
-reached its size, or a disk that takes no more loses decisions; `fraud_decisions_lost_total` counts them.
+So they do while the stream is full: the sink of the decision log trims it below what it has written, and nobody else
+may, or decisions would go missing in the log.
+
+Records are encoded here, behind the answer. Delivery is at least once: a reader tells two copies apart by
+`decision_id`. A queue that is full, a spool that has reached its size, or a disk that takes no more loses decisions;
+`fraud_decisions_lost_total` counts them.
 """
 
 from __future__ import annotations
@@ -9,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import redis.asyncio as aioredis
 from prometheus_client import Counter
@@ -22,9 +26,11 @@ from feature_repo.settings import RedisType
 
 STREAM = "fraud:decisions"
 FIELD = "decision"
-_STREAM_LENGTH = 1_000_000
+# A decision takes about 12 kB: without its sink the stream must not take the memory of the online store.
+_STREAM_LENGTH = 100_000
 _QUEUE = 50_000
 _BATCH = 256
+_ENCODED_AT_ONCE = 16
 _TIMEOUT_S = 1.0
 _RETRY_S = 1.0
 _POLL_S = 0.2
@@ -36,6 +42,15 @@ log = logging.getLogger("fraud")
 def spool_file(revision: str = "") -> str:
     """Name of a revision's spool."""
     return f"decisions-{revision}.jsonl" if revision else "decisions.jsonl"
+
+
+class Records(Protocol):
+    """Some decisions, to be encoded later."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self) -> Iterable[bytes]:
+        """The records as JSON without line breaks, in order."""
 
 
 class DecisionLog:
@@ -57,22 +72,25 @@ class DecisionLog:
         self._spool_max_bytes = spool_max_bytes
         self._url = url
         self._client = aioredis.RedisCluster if redis_type == "redis_cluster" else aioredis.Redis
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[Records] = asyncio.Queue()
+        self._queued = 0  # decisions in it
+        self._encoding: Iterator[bytes] = iter(())
         self._stopping = asyncio.Event()
-        self._away = False
+        self._spooling = False
+        self._full = False
         self._disk_fails = False
         self._drained = 0  # bytes of the spool that Redis has already
         if self._spool.exists():
             # A crash may have cut the last line short.
             os.truncate(self._spool, self._spool.read_bytes().rfind(b"\n") + 1)
 
-    def publish(self, decisions: Sequence[bytes]) -> None:
-        """Queues JSON records; never waits."""
-        for record in decisions:
-            try:
-                self._queue.put_nowait(record)
-            except asyncio.QueueFull:
-                LOST.inc()
+    def publish(self, decisions: Records) -> None:
+        """Queues decisions, none of them encoded yet; never waits."""
+        if self._queued + len(decisions) > _QUEUE:
+            LOST.inc(len(decisions))
+            return
+        self._queued += len(decisions)
+        self._queue.put_nowait(decisions)
 
     def stop(self) -> None:
         """Asks `run` to deliver what is queued and end."""
@@ -84,8 +102,7 @@ class DecisionLog:
         clock = asyncio.get_running_loop().time
         next_try = clock()
         try:
-            while not (self._stopping.is_set() and self._queue.empty()):
-                batch = await self._next_batch()
+            while (batch := await self._next_batch()) or not self._stopping.is_set():
                 if clock() >= next_try:
                     if await self._drain_spool(client) and await self._send(client, batch):
                         continue
@@ -95,13 +112,36 @@ class DecisionLog:
             await client.aclose()
 
     async def _next_batch(self) -> list[bytes]:
-        try:
-            batch = [await asyncio.wait_for(self._queue.get(), _POLL_S)]
-        except TimeoutError:
-            return []
-        while len(batch) < _BATCH and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
+        """The next records, at most `_BATCH`; none when there were none for a while."""
+        batch: list[bytes] = []
+        while len(batch) < _BATCH:
+            records = list(islice(self._encoding, _ENCODED_AT_ONCE))
+            batch += records
+            if records:
+                # Encoding must not hold up the answers to those who came meanwhile.
+                await asyncio.sleep(0)
+            elif not self._queue.empty():
+                self._encoding = self._encoded(self._queue.get_nowait())
+            elif batch:
+                break
+            else:
+                try:
+                    self._encoding = self._encoded(await asyncio.wait_for(self._queue.get(), _POLL_S))
+                except TimeoutError:
+                    break
         return batch
+
+    def _encoded(self, decisions: Records) -> Iterator[bytes]:
+        self._queued -= len(decisions)
+        done = 0
+        try:
+            for record in decisions.encode():
+                yield record
+                done += 1
+        except Exception:
+            # One batch that a defect of ours spoils must not end the delivery of all that follow.
+            log.exception("%d decisions could not be recorded", len(decisions) - done)
+            LOST.inc(len(decisions) - done)
 
     async def _drain_spool(self, client: Any) -> bool:
         if not self._spool.exists():
@@ -124,20 +164,28 @@ class DecisionLog:
     async def _send(self, client: Any, records: Sequence[bytes]) -> bool:
         if not records:
             return True
-        pipeline = client.pipeline(transaction=False)
-        for record in records:
-            pipeline.xadd(STREAM, {FIELD: record}, maxlen=_STREAM_LENGTH, approximate=True)
         try:
-            await pipeline.execute()
+            if self._full and await client.xlen(STREAM) >= _STREAM_LENGTH:
+                return False
+            pipeline = client.pipeline(transaction=False)
+            for record in records:
+                pipeline.xadd(STREAM, {FIELD: record})
+            pipeline.xlen(STREAM)
+            length = (await pipeline.execute())[-1]
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            if not self._away:
-                log.warning("decisions go to the spool, Redis is away: %r", error)
-            self._away = True
+            self._note_stream(f"Redis is away: {error!r}")
             return False
-        if self._away:
-            log.warning("decisions go to Redis again")
-        self._away = False
+        self._full = length >= _STREAM_LENGTH
+        self._note_stream("the stream is full: does the decision log write?" if self._full else "")
         return True
+
+    def _note_stream(self, problem: str) -> None:
+        # One line when decisions begin to go to the spool and one when they no longer do, not one a batch.
+        if problem and not self._spooling:
+            log.warning("decisions go to the spool, %s", problem)
+        elif self._spooling and not problem:
+            log.warning("decisions go to Redis again")
+        self._spooling = bool(problem)
 
     def _keep(self, records: Sequence[bytes]) -> None:
         if not records:

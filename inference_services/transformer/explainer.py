@@ -15,6 +15,7 @@ from feature_repo.event_batch import EventBatch
 from inference_services.errors import PredictorGone
 from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE, take_events
 from inference_services.subgraph import Subgraph
+from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.graph_evidence import GraphReason, graph_reasons, histories
 from inference_services.transformer.predictors import Answer, V2Client
 from inference_services.transformer.reasons import NO_MODEL, FeatureReason, RuleReason, feature_reasons, named_kinds
@@ -99,7 +100,7 @@ class Explainer:
     ) -> Sequence[Sequence[FeatureReason]]:
         rows = {name: values[flagged] for name, values in scored.features.items()}
         outputs = {CONTRIBUTIONS: len(flagged)}
-        answer = await self._ask(self._lightgbm, scored.lightgbm_version, rows, outputs, deadline)
+        answer = await self._ask(self._lightgbm, scored.lightgbm_version, feature_tensors(rows), outputs, deadline)
         if answer is None:
             return [[] for _ in flagged]
         contributions = answer.outputs[CONTRIBUTIONS]

@@ -9,11 +9,10 @@ when nothing was).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
-from kserve import InferRequest, InferResponse, Model
 from prometheus_client import Counter
 
 from feature_repo.event_batch import EventBatch
@@ -22,18 +21,27 @@ from inference_services.errors import InvalidRequest
 from inference_services.transformer.decider import Decided, Decider, timed
 from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.decode import decode_events
-from inference_services.v2 import Array, Tensors, respond
+from inference_services.v2 import Array, Datatype, Tensors
+from inference_services.v2_model import Outputs, V2Model
 
 DECISIONS = Counter("fraud_decisions", "Decisions given.", ["event_type", "decision", "revision"])
 DEGRADED = Counter("fraud_degraded", "Decisions given without one of the parts.", ["missing"])
 
+_OUTPUTS: dict[str, Datatype] = {
+    "fraud_probability": "FP64",
+    "decision": "BYTES",
+    "lightgbm_probability": "FP64",
+    "gnn_probability": "FP64",
+    "reasons": "BYTES",
+    "degraded": "BYTES",
+}
 # A larger batch is decided in chunks, one after the other, each within the latency budget.
 CHUNK_ROWS = 16
 # The first few open connections and miss the deadline.
 WARM_UP_DECISIONS = 10
 
 
-class FraudTransformer(Model):
+class FraudTransformer(V2Model):
     """Decides events.
 
     Args:
@@ -91,31 +99,24 @@ class FraudTransformer(Model):
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The output tensors, for V2 model metadata."""
-        numbers = ("fraud_probability", "lightgbm_probability", "gnn_probability")
-        texts = ("decision", "reasons", "degraded")
-        return [
-            *({"name": name, "datatype": "FP64", "shape": [-1]} for name in numbers),
-            *({"name": name, "datatype": "BYTES", "shape": [-1]} for name in texts),
-        ]
+        return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in _OUTPUTS.items()]
 
-    async def predict(
-        self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
         """Answers one V2 request and publishes its decisions.
 
         Raises:
-            InvalidRequest: a tensor or an event is not valid.
+            InvalidRequest: a tensor or an event is not valid, or an output is asked for that does not exist.
         """
-        del headers, response_headers
-        if not isinstance(payload, InferRequest):
-            raise InvalidRequest(f"{self.name} speaks the V2 protocol only: POST /v2/models/{self.name}/infer")
+        for name in wanted:
+            if name not in _OUTPUTS:
+                raise InvalidRequest(f"output {name!r} does not exist; there are {', '.join(_OUTPUTS)}")
         with timed("decode"):
-            batch = decode_events(Tensors(payload))
+            batch = decode_events(tensors)
         chunks = [await self._decide(batch, start) for start in range(0, len(batch), CHUNK_ROWS)]
         outputs: dict[str, Array] = {
-            name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in chunks[0].outputs
+            name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in _OUTPUTS
         }
-        return respond(payload, self.name, outputs, self.version, {"revision": self._revision})
+        return Outputs(outputs, self.version, {"revision": self._revision})
 
     async def _decide(self, batch: EventBatch, start: int) -> Decided:
         chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))

@@ -1,21 +1,33 @@
-"""An asynchronous V2 client with a deadline: an answer in time, or PredictorGone."""
+"""An asynchronous V2 client with a deadline: an answer in time, or PredictorGone.
+
+Numbers travel as binary tensors, text and answers in JSON: `v2_rest.encode_request`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import httpx
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from inference_services.errors import PredictorGone
+from inference_services.tracing import client_call
+from inference_services.transformer.http_pool import HttpAnswer
+from inference_services.v2_rest import HEADER_LENGTH, encode_request
 
-_DATATYPES = {"f8": "FP64", "f4": "FP32", "i8": "INT64", "b1": "BOOL"}
-_HEADERS = {"content-type": "application/json"}
+_OK = 200
+_HEADERS = b"content-type: application/octet-stream\r\n" + HEADER_LENGTH.encode() + b": %d\r\n"
+
+
+class Transport(Protocol):
+    """What carries requests to a server: `HttpPool`, or a test's own."""
+
+    async def post(self, path: str, headers: bytes, body: bytes) -> HttpAnswer:
+        """Sends one request; raises OSError when there is no answer."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +49,26 @@ class V2Client:
     """Calls one model over REST.
 
     Args:
-        base_url: http(s)://host[:port].
+        server: where it is.
         model: model name in the path.
-        http: the shared HTTP client; tests give one with their own transport.
+        headers: makes the headers of each call, beside those of the content: printable ASCII.
+        parameters: of those input tensors that have some, by name.
     """
 
-    def __init__(self, base_url: str, model: str, http: httpx.AsyncClient) -> None:
-        self._url = f"{base_url.rstrip('/')}/v2/models/{model}/infer"
-        self._http = http
+    def __init__(
+        self,
+        server: Transport,
+        model: str,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        parameters: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._server = server
+        self._headers = headers
+        self._parameters = parameters or {}
+        self._path = f"/v2/models/{model}/infer"
         self.model = model
 
+    @client_call
     async def infer(
         self,
         tensors: Mapping[str, NDArray[Any]],
@@ -57,7 +79,7 @@ class V2Client:
         """Sends the tensors and reads the answer.
 
         Args:
-            tensors: arrays by name; object arrays travel as BYTES, NaN as null.
+            tensors: arrays by name; object arrays travel as BYTES.
             rows: length that every output must have; by name where they differ.
             deadline: the event loop's time by which the answer must be there, seconds.
             outputs: names to ask for; the model's usual ones when empty.
@@ -65,21 +87,22 @@ class V2Client:
         Raises:
             PredictorGone: no answer by the deadline, an error status, or an answer that is not V2.
         """
-        request = {
-            "inputs": [_tensor(name, values) for name, values in tensors.items()],
-            **({"outputs": [{"name": name} for name in outputs]} if outputs else {}),
-        }
-        content = orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY)
+        body, length = encode_request(tensors, self._parameters, outputs)
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._http.post(self._url, content=content, headers=_HEADERS)
+                answer = await self._server.post(self._path, self._head(length), body)
         except TimeoutError:
             raise PredictorGone(f"{self.model} did not answer in time") from None
-        except httpx.HTTPError as error:
+        except OSError as error:
             raise PredictorGone(f"{self.model} is unreachable: {error!r}") from None
-        if response.status_code != httpx.codes.OK:
-            raise PredictorGone(f"{self.model} answered {response.status_code}: {response.text:.200}")
-        return self._read(response.content, rows)
+        if answer.status != _OK:
+            said = answer.body.decode(errors="replace")
+            raise PredictorGone(f"{self.model} answered {answer.status}: {said:.200}")
+        return self._read(answer.body, rows)
+
+    def _head(self, length: int) -> bytes:
+        given = "".join(f"{name}: {value}\r\n" for name, value in self._headers().items())
+        return _HEADERS % length + given.encode("ascii")
 
     def _read(self, content: bytes, rows: int | Mapping[str, int]) -> Answer:
         try:
@@ -93,10 +116,3 @@ class V2Client:
             if array.shape[:1] != (expected,) or not np.isfinite(array).all():
                 raise PredictorGone(f"{self.model} gave a {name!r} that is not {expected} finite rows")
         return answer
-
-
-def _tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
-    if values.dtype == object:
-        return {"name": name, "datatype": "BYTES", "shape": values.shape, "data": values.tolist()}
-    flat = np.ascontiguousarray(values).ravel()
-    return {"name": name, "datatype": _DATATYPES[values.dtype.str[1:]], "shape": values.shape, "data": flat}

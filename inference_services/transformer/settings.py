@@ -17,7 +17,8 @@ class TransformerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FRAUD_TRANSFORMER_", frozen=True)
 
-    redis_url: str = Field(description="Redis that holds the online store and takes the decision stream.")
+    redis_url: str = Field(description="Redis that holds the online store.")
+    decision_redis_url: str = Field("", description="Redis that takes the decision stream; empty: that of the store.")
     redis_type: RedisType = Field(
         "redis", description="redis, or redis_cluster where the address is a server of a Redis Cluster."
     )
@@ -25,8 +26,20 @@ class TransformerSettings(BaseSettings):
     gnn_url: str = Field(description="Base address of the fraud-gnn predictor, http://host:port.")
     spool_dir: Path = Field(description="Folder where decisions wait while Redis is away.")
     latency_budget_ms: float = Field(50.0, gt=0, description="Within which a chunk of events is decided, milliseconds.")
+    breaker_failures: int = Field(
+        5, ge=1, description="Failures in a row after which a part (store, lightgbm, gnn) is not asked."
+    )
+    breaker_retry_s: float = Field(
+        1.0, gt=0, description="How long it is not asked before one decision tries it again, seconds."
+    )
     feast_project: str = Field("fraud", description="Feast project whose keys are read.")
     spool_max_bytes: int = Field(64 * 2**20, ge=0, description="Size at which the spool takes no more decisions.")
+
+    predictor_token_file: Path | None = Field(
+        None,
+        description="File whose first line is the bearer token that both predictors are sent; read again when it "
+        "changes. Unset: none is sent.",
+    )
 
     @classmethod
     def read(cls) -> TransformerSettings:

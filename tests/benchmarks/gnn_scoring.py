@@ -28,7 +28,7 @@ from feature_repo.event_log import read_log
 from feature_repo.ingestion import ingest_files
 from feature_repo.pseudonyms import Pseudonymiser
 from inference_services.gnn_predictor.network import EventGraph, FraudGnn
-from inference_services.gnn_predictor.scorer import SmallScorer
+from inference_services.gnn_predictor.scorer import EventScorer
 from pipelines.report import Row
 from simulators.ride_hailing import WorldSettings, simulate
 from tests.benchmarks.gnn_peer import CooGraph
@@ -67,13 +67,13 @@ def _city(days: int, events_per_day: int) -> EntityLog:
 def _measured(log: EntityLog, snapshot: Snapshot, rows: NDArray[np.int64]) -> list[Row]:
     network = drawn_network(snapshot)
     network.event_scale.fit(torch.from_numpy(log.features[rows]))
-    table, small, full = encode(network, snapshot), SmallScorer(network), FullForward(network, snapshot)
+    table, small, full = encode(network, snapshot), EventScorer(network), FullForward(network, snapshot)
     chosen = np.random.default_rng(0).choice(rows, _COMPARED, replace=False)
     layouts = [Layout.of(log, np.array([row]), snapshot.nodes) for row in chosen]
     requests = [_arrays(layout.embedded(table)) for layout in layouts]
 
     def by_torch(request: Tensors) -> NDArray[np.float64]:
-        # As the predictor scores larger requests.
+        # As training does.
         graph = EventGraph(**{name: torch.from_numpy(values) for name, values in request.items()})
         scores: NDArray[np.float64] = network(graph).double().numpy()
         return scores

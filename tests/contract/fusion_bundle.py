@@ -26,24 +26,29 @@ PAYMENT = {
 
 
 def write_fusion(
-    folder: Path, lightgbm: str = L1, offsets: dict[str, dict[str, float]] | None = None, *, older: bool = False
+    folder: Path,
+    lightgbm: str = L1,
+    offsets: dict[str, dict[str, float]] | None = None,
+    gnn: str = G1,
+    *,
+    older: bool = False,
 ) -> Bundle:
     """An older one knows no missing graph."""
 
-    def pair(lgb: str | None, gnn: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
-        return {"lightgbm": lgb, "gnn": gnn, "mask": mask, "weights": weights, "intercept": b}
+    def pair(lgb: str | None, graph: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
+        return {"lightgbm": lgb, "gnn": graph, "mask": mask, "weights": weights, "intercept": b}
 
     pairs = [
-        pair(lightgbm, G1, "full", [0.6, 0.5], 0.1),
+        pair(lightgbm, gnn, "full", [0.6, 0.5], 0.1),
         pair(lightgbm, None, "full", [1.0, 0.0], 0.0),
         pair(lightgbm, None, "no_store", [0.9, 0.0], -0.3),
-        pair(None, G1, "full", [0.0, 1.0], 0.0),
+        pair(None, gnn, "full", [0.0, 1.0], 0.0),
     ]
     if not older:
         pairs += [
-            pair(lightgbm, G1, "no_graph", [0.8, 0.3], -0.1),
+            pair(lightgbm, gnn, "no_graph", [0.8, 0.3], -0.1),
             pair(lightgbm, None, "no_graph", [1.0, 0.0], 0.0),
-            pair(None, G1, "no_graph", [0.0, 1.0], 0.0),
+            pair(None, gnn, "no_graph", [0.0, 1.0], 0.0),
         ]
     kinds = ("trip_requested", "trip_completed", "payment_authorized", "promo_redeemed", "refund_claimed")
     limits = {kind: {"review": 0.3, "block": 0.8} for kind in (*kinds, "account_changed")}
@@ -53,7 +58,7 @@ def write_fusion(
         "thresholds": limits,
         "policy_sha256": "0" * 64,
         "lightgbm": lightgbm,
-        "gnn": G1,
+        "gnn": gnn,
     }
     if offsets is not None:
         content["alarm_offsets"] = offsets

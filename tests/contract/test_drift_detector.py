@@ -14,8 +14,10 @@ from feature_repo.feature_names import MODEL_FEATURES
 from inference_services.bundle import Bundle
 from inference_services.drift_detector.bridge import Bridge, v2_request
 from inference_services.drift_detector.settings import BridgeSettings
+from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import FIELD, STREAM
 from tests.contract.conftest import ROOT, Service, StartService, make_rows
+from tests.decision_samples import decisions
 
 NAME = "fraud-drift"
 PYTHON = ROOT / ".venv-drift/bin/python"
@@ -116,16 +118,15 @@ def test_logged_responses_are_left_alone(drift: Service):
     assert httpx.post(drift.url, content=b"{}", headers=headers, timeout=10).status_code == 202
 
 
-def decision(seed: int, degraded: str = "") -> bytes:
-    features = {name: values[0] for name, values in make_rows(1, seed).items()}
-    return orjson.dumps({"degraded": degraded, "features": features}, option=orjson.OPT_SERIALIZE_NUMPY)
+def decision(seed: int, availability: str = "full") -> bytes:
+    return next(decisions(1, features=make_rows(1, seed), availability=availability).encode())
 
 
 async def test_bridge_carries_decisions_once_and_leaves_out_store_outages(drift: Service, redis_url: str):
     settings = BridgeSettings(redis_url=redis_url, target_url=drift.url, batch=30)
     async with aioredis.Redis.from_url(redis_url) as client, httpx.AsyncClient() as http:
         for seed in range(50):
-            await client.xadd(STREAM, {FIELD: decision(seed, "store,gnn" if seed < 10 else "")})
+            await client.xadd(STREAM, {FIELD: decision(seed, "no_store" if seed < 10 else "full")})
         before = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
         bridge = Bridge(settings, http, client)
         assert [await bridge.step() for _ in range(2)] == [30, 20]
@@ -136,7 +137,9 @@ async def test_bridge_carries_decisions_once_and_leaves_out_store_outages(drift:
 
 
 async def test_bridge_passes_over_what_is_not_a_decision(drift: Service, redis_url: str):
-    damaged = [b"{", b"7", b"{}", b'{"degraded": null, "features": {}}', b'{"degraded": "", "features": 1}']
+    short = orjson.loads(decision(1))
+    short["features"]["names"].pop()
+    damaged = [b"{", b"7", b"{}", decision(1).replace(b'"full"', b"null"), orjson.dumps(short)]
     settings = BridgeSettings(redis_url=redis_url, target_url=drift.url, batch=30)
     async with aioredis.Redis.from_url(redis_url) as client, httpx.AsyncClient() as http:
         await client.xadd(STREAM, {"other": "field"})
@@ -167,7 +170,7 @@ async def test_bridge_retries_and_then_gives_up_a_batch(redis_url: str):
 
 
 def test_v2_request_of_decisions_has_the_numeric_features():
-    request = v2_request([orjson.loads(decision(1)), orjson.loads(decision(2))])
+    request = v2_request([DecisionRecord.from_json(decision(seed)) for seed in (1, 2)])
     assert {t["name"] for t in request["inputs"]} == set(MODEL_FEATURES) - {"event_type", "city"}
     assert all(t["shape"] == [2] for t in request["inputs"])
 

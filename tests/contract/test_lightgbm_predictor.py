@@ -170,11 +170,14 @@ BAD = {
     "empty batch": (body(make_rows(0)), "is empty"),
     "too many rows": (body(make_rows(1025)), "has 1025 rows"),
     "a name twice": ({"inputs": [*body(make_rows(1))["inputs"], *body(make_rows(1))["inputs"]]}, "given twice"),
-    "a number for a shape": (_with("amount", shape=2), "'amount' must have a list of integers as shape"),
-    "a text for a list of data": (_with("amount", data="ab"), "'amount' must have a list as data"),
-    "a number for a name": (_with("amount", name=5), "name must be a string"),
+    "a number for a shape": (_with("amount", shape=2), ".shape: Input should be a valid list"),
+    "a text for a list of data": (_with("amount", data="ab"), ".data: Input should be a valid list"),
+    "a number for a name": (_with("amount", name=5), ".name: Input should be a valid string"),
     "a number for parameters": (body(make_rows(1), parameters=5), "not a V2 inference request"),
-    "a list for an output's name": (body(make_rows(1), outputs=[{"name": [1]}]), "output '[1]' does not exist"),
+    "a list for an output's name": (
+        body(make_rows(1), outputs=[{"name": [1]}]),
+        "outputs.0.name: Input should be a valid string",
+    ),
     "no inputs": ({"inputs": []}, "no input tensors"),
     "unknown output": (body(make_rows(1), outputs=[{"name": "fame"}]), "output 'fame' does not exist"),
     "narrow matrix": (

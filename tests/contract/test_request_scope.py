@@ -139,7 +139,10 @@ def test_outcomes_are_counted_by_protocol(predictor: Service):
 def test_metrics_name_the_bundle_and_hold_no_request(predictor: Service, lightgbm_bundle: Bundle):
     post(predictor, body(make_rows(1), id="secret-id"), {"x-request-id": "other-id"})
     found = series(predictor)
-    assert found[f'fraud_bundle_info{{model="{NAME}",revision="{REVISION}",version="0-{lightgbm_bundle.sha12}"}}'] == 1
-    assert all(n == 0 for name, n in found.items() if name.startswith("fraud_requests_in_flight"))
+    labels = (
+        f'model="{NAME}",model_version="0-{lightgbm_bundle.sha12}",revision="{REVISION}",service="lightgbm_predictor"'
+    )
+    assert found[f"fraud_bundle_info{{{labels}}}"] == 1
+    assert all(n == 0 for name, n in found.items() if name.startswith("fraud_requests_in_flight{"))
     assert any(name.startswith("process_resident_memory_bytes") for name in found)
     assert not any("-id" in name for name in found)

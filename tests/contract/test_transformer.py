@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,12 @@ from feature_repo.request_features import CityNorms
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE
 from inference_services.transformer.decider import Decider
+from inference_services.transformer.decision_record import DecisionRecord
+from inference_services.transformer.feature_tensors import FEATURE_PARAMETERS
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import G1, G2, L1, L2, NAME, PAYMENT, write_fusion
+from tests.contract.predictor_fake import Handler, PlayedServer
 
 SEEN = 1_770_000_000_000_017
 
@@ -65,7 +67,6 @@ class FakeStore:
         pass
 
 
-Handler = Callable[[dict[str, Any]], httpx.Response | Awaitable[httpx.Response] | None]
 TYPICAL = {"payment_authorized": {"amount": [20_000, 60_000, 200_000]}}
 EXPLAIN_LIGHTGBM = [{"name": "contributions"}]
 EXPLAIN_GNN = [{"name": NEIGHBOUR_INFLUENCE}, {"name": ENDPOINT_INFLUENCE}]
@@ -96,7 +97,7 @@ def answering(log_odds: float, version: str, seen: list[dict[str, Any]] | None =
 
 
 def refusing(_: dict[str, Any]) -> httpx.Response:
-    raise httpx.ConnectError("connection refused")
+    raise ConnectionRefusedError("connection refused")
 
 
 def broken(_: dict[str, Any]) -> httpx.Response:
@@ -144,22 +145,12 @@ def decide(tmp_path: Path) -> DecideOne:
         other = offsets is not None or older
         equalised = loaded(tmp_path / "other", offsets, older=older) if other else fusion
 
-        async def transport(request: httpx.Request) -> httpx.Response:
-            handler = gnn if "fraud-gnn" in request.url.path else lightgbm
-            response = handler(orjson.loads(request.content))
-            if inspect.isawaitable(response):
-                return await response
-            if response is None:
-                await asyncio.sleep(60)
-                raise httpx.ReadTimeout("nobody waited this long")
-            return response
-
         async def call() -> Any:
-            async with httpx.AsyncClient(transport=httpx.MockTransport(transport)) as http:
-                clients = V2Client("http://lightgbm", NAME, http), V2Client("http://gnn", "fraud-gnn", http)
-                decider = Decider(store or FakeStore(), *clients, equalised, budget_s=budget_s)
-                decided = await decider.decide(EventBatch.from_rows(events or [PAYMENT]))
-            records = [orjson.loads(record) for record in decided.records]
+            trees = V2Client(PlayedServer(lightgbm), NAME, parameters=FEATURE_PARAMETERS)
+            graphs = V2Client(PlayedServer(gnn), "fraud-gnn")
+            decider = Decider(store or FakeStore(), trees, graphs, equalised, budget_s=budget_s)
+            decided = await decider.decide(EventBatch.from_rows(events or [PAYMENT]))
+            records = [orjson.loads(record) for record in decided.records.encode()]
             for name, values in decided.outputs.items():
                 assert values.shape == (len(records),)
                 told = map(orjson.loads, values) if name == "reasons" else values
@@ -188,7 +179,7 @@ def test_both_models_are_fused_by_the_row_of_the_pair_that_answered(decide: Deci
     assert (record["lightgbm_version"], record["gnn_version"]) == (f"3-{L1}", f"3-{G1}")
     assert record["degraded"] == ""
     assert record["seen_sequence"] == SEEN
-    assert set(record["features"]) == set(MODEL_FEATURES)
+    assert set(DecisionRecord.from_json(orjson.dumps(record)).features.by_name()) == set(MODEL_FEATURES)
 
 
 @pytest.mark.parametrize("gone", [refusing, broken, nonsense, *MISSHAPEN])

@@ -90,10 +90,13 @@ def test_process_decides_and_publishes(transformer: Any, redis_server: Any):
     by_id = dict(zip((event["event_id"] for event in events), outputs["fraud_probability"], strict=True))
     assert {r["event_id"]: r["fraud_probability"] for r in records} == by_id
     assert {r["revision"] for r in records} == {"fraud-detector-00002"}
+    assert {r["request_id"] for r in records} == {response.json()["id"]}
     flagged = [r for r in records if r["decision"] != "allow"]
     assert flagged
     assert all(bool(r["reasons"]) == (r["decision"] != "allow") for r in records)
-    texts = {reason["text"] for r in flagged if r["event_type"] == "payment_authorized" for reason in r["reasons"]}
+    texts = {
+        reason["text"] for r in flagged if r["event"]["event_type"] == "payment_authorized" for reason in r["reasons"]
+    }
     assert "amount of 250,000 toman; payments like this have 17 toman" in texts
     metrics = httpx.get(f"{transformer.url}/metrics").text
     assert 'fraud_degraded_total{missing="gnn"} 40.0' in metrics

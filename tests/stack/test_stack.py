@@ -30,6 +30,7 @@ from feature_repo.historical import training_frame
 from feature_repo.ingestion import with_pseudonyms
 from inference_services.calibration import FULL, read_calibrations, sigmoid
 from inference_services.gnn_predictor.network import load_network
+from inference_services.transformer.decision_record import DecisionRecord
 from pipelines import deploy, replay
 from pipelines.errors import StepError
 from pipelines.local_stack import Stack
@@ -194,11 +195,12 @@ def replayed(stack: Stack, company: Company) -> pd.DataFrame:
         table = replay.read_day(company.workspace.world / "events", company.workspace.live_day(), 250)
         pseudonymise = company.workspace.pseudonymiser()
         done = asyncio.run(replay.replay(table, stack.detector_url, stack.redis_url, pseudonymise))
-        records = [orjson.loads(fields[b"decision"]) for _, fields in client.xrange("fraud:decisions")]
+        records = [DecisionRecord.from_json(fields[b"decision"]) for _, fields in client.xrange("fraud:decisions")]
     assert done.refused == 0
     assert len(done.decisions) > 150
-    assert [r["event_id"] for r in records] == done.decisions["event_id"].tolist()
-    return pd.DataFrame(records)
+    assert [r.event_id for r in records] == done.decisions["event_id"].tolist()
+    columns = ("event_id", "gnn_probability")
+    return pd.DataFrame([{**{c: getattr(r, c) for c in columns}, "features": r.features.by_name()} for r in records])
 
 
 def test_a_day_is_replayed_once(stack: Stack, replayed: pd.DataFrame, company: Company) -> None:
@@ -227,8 +229,9 @@ def test_what_serving_saw_is_what_training_joins(replayed: pd.DataFrame, afterwa
         if name in {"event_type", "city"}:
             assert online.tolist() == frame[name].tolist()
         else:
-            online = np.array([np.nan if v is None else v for v in online], float)
-            np.testing.assert_allclose(online, frame[name].to_numpy(float), rtol=0, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(
+                online.astype(float), frame[name].to_numpy(float), rtol=0, atol=1e-9, err_msg=name
+            )
 
 
 def test_the_graph_network_scores_online_as_offline(

@@ -1,4 +1,4 @@
-"""Small requests are scored in numpy: the same answers as the network's, whatever the graph."""
+"""The predictor scores in numpy: as the network does, and each event to the same bits whoever it comes with."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from components.train_gnn.logic import TrainedGnn
-from inference_services.bundle import Bundle
-from inference_services.gnn_predictor.model import GnnPredictor
 from inference_services.gnn_predictor.network import EventGraph, FraudGnn
-from inference_services.gnn_predictor.scorer import SmallScorer
+from inference_services.gnn_predictor.scorer import BLOCK, EventScorer
+from inference_services.graph_parts import take_events
 from tests.unit.gnn.test_influence import Graph, make_graph, without
 
 
@@ -64,29 +63,50 @@ GRAPHS = {
 def test_it_scores_as_the_network_does(case: str, trained: TrainedGnn) -> None:
     graph = GRAPHS[case]()
     before = {name: values.copy() for name, values in graph.items()}
-    found = SmallScorer(trained.network)(graph)
+    found = EventScorer(trained.network)(graph)
     np.testing.assert_allclose(found, by_torch(trained.network, graph), rtol=1e-6, atol=1e-6, strict=True)
     for name, values in graph.items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
-def test_any_small_graph_is_scored_as_the_network_does(trained: TrainedGnn) -> None:
-    score, largest = SmallScorer(trained.network), 0.0
+def test_any_graph_is_scored_as_the_network_does(trained: TrainedGnn) -> None:
+    score, largest = EventScorer(trained.network), 0.0
     for seed in range(100):
-        graph = make_graph(1 + seed % 16, seed=seed)
+        graph = make_graph(1 + seed % (3 * BLOCK), seed=seed)
         largest = max(largest, float(np.abs(score(graph) - by_torch(trained.network, graph)).max()))
     assert 0 < largest < 1e-6
 
 
-def test_the_predictor_scores_up_to_a_chunk_in_numpy_and_more_in_torch(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, used = GnnPredictor("fraud-gnn", bundle.folder), []
-    for name in ("_score_small", "_score_large"):
-        plain = getattr(model, name)
-        monkeypatch.setattr(model, name, lambda graph, n=name, f=plain: used.append(n) or f(graph))
-    sixteen, seventeen = make_graph(16), make_graph(17)
-    whole = model._score(seventeen)
-    np.testing.assert_allclose(model._score(sixteen), by_torch(model._network, sixteen), rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(whole, by_torch(model._network, seventeen))
-    assert used == ["_score_large", "_score_small"]
+def shuffled(graph: Graph, seed: int) -> Graph:
+    """The same events with their endpoints and interactions in another order."""
+    rng = np.random.default_rng(seed)
+    source, target = graph["edge_index"]
+    endpoints, edges = rng.permutation(len(graph["endpoint_event"])), rng.permutation(len(target))
+    rows = {"endpoint": endpoints, "edge": edges, "neighbour": np.arange(len(source)), "event": slice(None)}
+    mixed = {n: v[rows[n.partition("_")[0]]] for n, v in graph.items() if n != "edge_index"}
+    return {**mixed, "edge_index": np.stack([source[edges], np.argsort(endpoints)[target[edges]]])}
+
+
+@pytest.mark.parametrize("n", [2, BLOCK, BLOCK + 1, 1024])
+def test_an_event_has_the_same_bits_alone_and_among_others(n: int, trained: TrainedGnn) -> None:
+    score, graph = EventScorer(trained.network), make_graph(n, seed=n)
+    together = score(graph)
+    alone = np.concatenate([score(take_events(graph, np.array([row]))) for row in range(n)])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together, score(shuffled(graph, n)))
+    assert len(np.unique(together)) > 0.9 * n
+
+
+def test_one_event_without_entities_among_many_is_scored_too(trained: TrainedGnn) -> None:
+    graph = make_graph(3 * BLOCK, seed=7)
+    keep = graph["endpoint_event"] != BLOCK
+    kept = {n: v[keep] if n.startswith("endpoint") else v for n, v in graph.items()}
+    edges = keep[graph["edge_index"][1]]
+    past = {"edge_features", *(name for name in graph if name.startswith("neighbour"))}
+    kept = {n: v[edges] if n in past else v for n, v in kept.items()}
+    target = (np.cumsum(keep) - 1)[graph["edge_index"][1][edges]]
+    kept["edge_index"] = np.stack([np.arange(len(target)), target])
+    found = EventScorer(trained.network)(kept)
+    np.testing.assert_allclose(found, by_torch(trained.network, kept), rtol=1e-6, atol=1e-6)
+    others = np.arange(3 * BLOCK) != BLOCK
+    np.testing.assert_array_equal(found[others], EventScorer(trained.network)(graph)[others])

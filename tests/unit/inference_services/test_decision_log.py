@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
+from inference_services.transformer import decisions as module
 from inference_services.transformer.decisions import FIELD, LOST, STREAM, DecisionLog, spool_file
 from simulators.local_services import RedisServer
 
@@ -17,6 +19,17 @@ from simulators.local_services import RedisServer
 def stream(url: str) -> list[bytes]:
     with redis.Redis.from_url(url) as client:
         return [fields[FIELD.encode()] for _, fields in client.xrange(STREAM)]
+
+
+class Encoded(list[bytes]):
+    """Decisions whose records are known."""
+
+    def encode(self) -> list[bytes]:
+        return self
+
+
+def decisions(start: int, stop: int) -> Encoded:
+    return Encoded(records(start, stop))
 
 
 async def until(condition: object, seconds: float = 15) -> None:
@@ -41,7 +54,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 async def test_published_decisions_reach_the_stream_in_order(redis_url: str, tmp_path: Path):
     log = DecisionLog(redis_url, tmp_path, 10_000)
-    log.publish(records(0, 600))
+    log.publish(decisions(0, 600))
     log.stop()
     await log.run()
     assert stream(redis_url) == records(0, 600)
@@ -54,10 +67,10 @@ async def test_decisions_spool_while_redis_is_away_and_follow_in_order(tmp_path:
     spool = tmp_path / "spool" / spool_file()
     log = DecisionLog(url, spool.parent, 10_000)
     running = asyncio.create_task(log.run())
-    log.publish(records(0, 5))
+    log.publish(decisions(0, 5))
     await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 5)
     with RedisServer(tmp_path / "two", port=int(url.rsplit(":", 1)[1].split("/")[0])) as back:
-        log.publish(records(5, 8))
+        log.publish(decisions(5, 8))
         await until(lambda: len(stream(back.url)) == 8)
         assert stream(back.url) == records(0, 8)
         await until(lambda: not spool.exists())
@@ -92,7 +105,7 @@ async def test_full_spool_counts_what_it_loses(tmp_path: Path):
     line = len(records(0, 1)[0]) + 1
     log = DecisionLog("redis://127.0.0.1:1", tmp_path, 3 * line)
     lost = LOST._value.get()
-    log.publish(records(0, 5))
+    log.publish(decisions(0, 5))
     log.stop()
     await log.run()
     assert (tmp_path / spool_file()).read_bytes().splitlines() == records(0, 3)
@@ -104,13 +117,13 @@ async def test_a_full_disk_loses_decisions_by_count_and_delivery_goes_on(tmp_pat
     log = DecisionLog("redis://127.0.0.1:1", tmp_path, 10_000_000)
     lost = LOST._value.get()
     running = asyncio.create_task(log.run())
-    log.publish(records(0, 3))
+    log.publish(decisions(0, 3))
     await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 3)
     with largest_file(1 << 20):  # what a full disk does: part of a write succeeds, then an OSError
-        log.publish([b"x" * (1 << 20), b"y"])
+        log.publish(Encoded([b"x" * (1 << 20), b"y"]))
         await until(lambda: running.done() or LOST._value.get() == lost + 2)
     assert not running.done()
-    log.publish(records(3, 5))
+    log.publish(decisions(3, 5))
     log.stop()
     await running
     assert spool.read_bytes().splitlines() == records(0, 5)
@@ -119,7 +132,45 @@ async def test_a_full_disk_loses_decisions_by_count_and_delivery_goes_on(tmp_pat
 async def test_a_spool_that_cannot_be_read_does_not_hold_up_new_decisions(redis_url: str, tmp_path: Path):
     log = DecisionLog(redis_url, tmp_path, 10_000)
     (tmp_path / spool_file()).mkdir()
-    log.publish(records(0, 3))
+    log.publish(decisions(0, 3))
     log.stop()
     await log.run()
     assert stream(redis_url) == records(0, 3)
+
+
+async def test_decisions_wait_in_the_spool_while_the_stream_is_full(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_STREAM_LENGTH", 5)
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    spool = tmp_path / spool_file()
+    log = DecisionLog(redis_url, tmp_path, 10_000)
+    running = asyncio.create_task(log.run())
+    log.publish(decisions(0, 6))
+    await until(lambda: len(stream(redis_url)) == 6)
+    log.publish(decisions(6, 9))
+    await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 3)
+    assert stream(redis_url) == records(0, 6)
+    with redis.Redis.from_url(redis_url) as client:  # as the sink does with what it has written
+        client.xtrim(STREAM, maxlen=1, approximate=False)
+        await until(lambda: len(stream(redis_url)) == 4)
+    assert stream(redis_url) == records(5, 9)
+    log.stop()
+    await running
+
+
+async def test_a_batch_that_cannot_be_recorded_is_counted_and_the_next_ones_are_delivered(
+    redis_url: str, tmp_path: Path
+):
+    class Spoilt(Encoded):
+        def encode(self) -> Iterator[bytes]:  # type: ignore[override]
+            yield self[0]
+            raise ValueError("a defect")
+
+    log, lost = DecisionLog(redis_url, tmp_path, 10_000), LOST._value.get()
+    log.publish(Spoilt(records(0, 3)))
+    log.publish(decisions(3, 5))
+    log.stop()
+    await log.run()
+    assert stream(redis_url) == [*records(0, 1), *records(3, 5)]
+    assert LOST._value.get() == lost + 2

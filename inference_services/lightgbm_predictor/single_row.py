@@ -7,19 +7,20 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 
 import lightgbm
 import numpy as np
-from lightgbm import basic
 from numpy.typing import NDArray
 
 # `c_api.h`: C_API_PREDICT_RAW_SCORE and C_API_DTYPE_FLOAT64.
 _RAW_SCORE, _FLOAT64 = 1, 1
 _ALL = -1
+_LIB: ctypes.CDLL = lightgbm.basic._LIB  # type: ignore[attr-defined]
 
 
-class FastRows:
-    """A booster with one output, with the buffers of its calls: not for two threads at once.
+class SingleRow:
+    """A booster with one output, with the buffers of its calls, which threads use in turn.
 
     Args:
         booster: kept, since the library's handle is its.
@@ -27,12 +28,13 @@ class FastRows:
 
     def __init__(self, booster: lightgbm.Booster) -> None:
         self._booster = booster
+        self._lock = threading.Lock()
         self._row = np.zeros(booster.num_feature())
         self._score = ctypes.c_double()
         self._length = ctypes.c_int64()
         self._config = ctypes.c_void_p()
         _check(
-            basic._LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
+            _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
                 booster._handle,
                 ctypes.c_int(_RAW_SCORE),
                 ctypes.c_int(0),
@@ -43,7 +45,7 @@ class FastRows:
                 ctypes.byref(self._config),
             )
         )
-        self._predict = basic._LIB.LGBM_BoosterPredictForMatSingleRowFast
+        self._predict = _LIB.LGBM_BoosterPredictForMatSingleRowFast
         self._arguments = (
             self._config,
             ctypes.c_void_p(self._row.ctypes.data),
@@ -53,15 +55,12 @@ class FastRows:
 
     def __call__(self, row: NDArray[np.float64]) -> float:
         """The raw score of one row [F]."""
-        self._row[:] = row
-        _check(self._predict(*self._arguments))
-        return self._score.value
-
-    def close(self) -> None:
-        """Frees the library's side."""
-        _check(basic._LIB.LGBM_FastConfigFree(self._config))
+        with self._lock:
+            self._row[:] = row
+            _check(self._predict(*self._arguments))
+            return self._score.value
 
 
 def _check(status: int) -> None:
     if status:
-        raise RuntimeError(basic._LIB.LGBM_GetLastError().decode())
+        raise RuntimeError(_LIB.LGBM_GetLastError().decode())

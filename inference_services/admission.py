@@ -1,0 +1,82 @@
+"""How many requests a process takes on at a time: as many as it answers within a target, found by measuring.
+
+The rule is Little's law with a known target, as in Netflix's concurrency-limits
+(https://github.com/Netflix/concurrency-limits): in a queue, the time that a request spends in the process is
+proportional to the number of requests in it, so the limit is multiplied by target / measured time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# How far one window may move the limit, and what a window is.
+_LEAST_STEP, _LARGEST_STEP = 0.5, 1.5
+_WINDOW_S = 0.1
+_WINDOW_REQUESTS = 10
+# The share of a window's requests that the target is for.
+_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the limit may be.
+
+    Attributes:
+        target_s: the time in the process that requests should not exceed, seconds.
+        least: requests in flight that are always allowed.
+        start: the limit of a process that has measured nothing.
+        most: requests in flight that are never exceeded.
+    """
+
+    target_s: float
+    least: int
+    start: int
+    most: int
+
+
+class AdmissionLimit:
+    """Counts the requests in flight and moves the limit; times are passed in, seconds on one clock."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._limit = float(bounds.start)
+        self._took: list[float] = []
+        self._peak = 0
+        self._window_end = 0.0
+        self.in_flight = 0
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return int(self._limit)
+
+    def admit(self) -> bool:
+        """Takes one more request on, unless the limit is reached; then `release` must follow."""
+        if self.in_flight >= self.limit:
+            self._peak = self.limit
+            return False
+        self.in_flight += 1
+        self._peak = max(self._peak, self.in_flight)
+        return True
+
+    def release(self, took_s: float, now: float) -> None:
+        """A request that was admitted has left after `took_s`."""
+        self.in_flight -= 1
+        self._took.append(took_s)
+        if now >= self._window_end and len(self._took) >= _WINDOW_REQUESTS:
+            self._move()
+            self._window_end = now + _WINDOW_S
+
+    def _move(self) -> None:
+        slow = sorted(self._took)[int(len(self._took) * _SHARE)]
+        step = min(max(self._bounds.target_s / max(slow, 1e-9), _LEAST_STEP), _LARGEST_STEP)
+        if step < 1:
+            # What was in flight took too long, however far above it the limit was.
+            wanted = min(self._limit, self._peak) * step
+        elif self._peak >= self.limit:
+            wanted = self._limit * step + 1
+        else:
+            wanted = self._limit  # a limit that nobody touches is not known to be too low
+        self._limit = min(max(wanted, self._bounds.least), self._bounds.most)
+        self._took.clear()
+        self._peak = self.in_flight

@@ -1,0 +1,103 @@
+"""Refuses inference requests beyond what the process answers in time: 429 with `Retry-After`, RESOURCE_EXHAUSTED.
+
+Only inference is refused: health, readiness, metadata and metrics pass. `fraud_requests_total` counts it as `shed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import grpc
+from grpc.aio import ServerInterceptor
+from prometheus_client import Gauge
+
+from inference_services.admission import AdmissionLimit
+from inference_services.direct_infer import Application, Message, Receive, Send
+
+LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be in flight now; more are refused.")
+
+RETRY_AFTER_S = 1
+_INFERENCE = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/(infer|generate\w*)|/v1/models/[^/]+:\w+")
+_RPC = "/inference.GRPCInferenceService/ModelInfer"
+_REASON = "the server is overloaded; try again later"
+_REFUSAL = b'{"error":"%b"}' % _REASON.encode()
+
+
+def show(limit: AdmissionLimit) -> None:
+    """Lets the metrics show the limit."""
+    LIMIT.set_function(lambda: limit.limit)
+
+
+class SheddingMiddleware:
+    """For REST, as ASGI middleware.
+
+    Args:
+        app: the application behind it.
+        limit: the process's.
+    """
+
+    def __init__(self, app: Application, limit: AdmissionLimit) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Passes on, or refuses."""
+        if scope["type"] != "http" or scope["method"] != "POST" or not _INFERENCE.fullmatch(scope["path"]):
+            return await self._app(scope, receive, send)
+        if not self._limit.admit():
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_REFUSAL))]
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+            await send({"type": "http.response.start", "status": 429, "headers": headers})
+            return await send({"type": "http.response.body", "body": _REFUSAL})
+        with _measured(self._limit):
+            await asyncio.sleep(0)
+            return await self._app(scope, receive, send)
+
+
+class SheddingInterceptor(ServerInterceptor):
+    """For gRPC.
+
+    RESOURCE_EXHAUSTED, because clients, KServe's among them, repeat a call that was UNAVAILABLE at once.
+
+    Args:
+        limit: the process's.
+    """
+
+    def __init__(self, limit: AdmissionLimit) -> None:
+        self._limit = limit
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wraps the handler of an inference call, and leaves the others."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method != _RPC:
+            return handler
+
+        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            if not self._limit.admit():
+                retry = (("retry-after", str(RETRY_AFTER_S)), ("grpc-retry-pushback-ms", str(RETRY_AFTER_S * 1000)))
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, retry)
+            with _measured(self._limit):
+                await asyncio.sleep(0)
+                return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
+
+
+@contextmanager
+def _measured(limit: AdmissionLimit) -> Iterator[None]:
+    """Around an admitted request, which first lets the loop run once: so it sees all who came at the same time."""
+    start = perf_counter()
+    try:
+        yield
+    finally:
+        now = perf_counter()
+        limit.release(now - start, now)

@@ -1,0 +1,94 @@
+"""Servers as processes, with what they cost: start-up, memory, processor time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from simulators.local_services import LocalProcess, free_port
+from tests.benchmarks.load import Load, Work
+
+# LightGBM's own threads and waiting would only disturb the other side.
+QUIET = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+_PATIENCE_S = 180
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers.
+
+    Attributes:
+        port: of its REST interface.
+        pid: its process.
+        start_s: from its start to ready.
+    """
+
+    port: int
+    pid: int
+    start_s: float
+
+    def memory_mib(self) -> float:
+        """Resident memory of the process and its children."""
+        return sum(p.memory_info().rss for p in self._processes()) / 2**20
+
+    def processor_s(self) -> float:
+        """Processor time of the process and its children so far."""
+        return float(sum(sum(p.cpu_times()[:2]) for p in self._processes()))
+
+    def _processes(self) -> list[psutil.Process]:
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
+
+
+def serve(process: LocalProcess, port: int, ready: str) -> Server:
+    """Waits until a server that has just been started is ready.
+
+    Args:
+        process: the server.
+        port: that it was told to listen on.
+        ready: path that answers 200 when it is.
+    """
+    started = time.perf_counter()
+    process.wait_until(lambda: _answers(f"http://127.0.0.1:{port}{ready}"), process.log.name, _PATIENCE_S)
+    return Server(port, process.pid, time.perf_counter() - started)
+
+
+def kserve_server(
+    stack: ExitStack,
+    module: str,
+    name: str,
+    log: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> Server:
+    """Starts `python -m module`, a KServe `ModelServer` with one model."""
+    http, grpc = free_port(), free_port()
+    flags = [f"--model_name={name}", *arguments, f"--http_port={http}", f"--grpc_port={grpc}"]
+    command = [sys.executable, "-W", "ignore", "-m", module, *flags]
+    process = stack.enter_context(LocalProcess(command, log, {**QUIET, **(environment or {})}))
+    return serve(process, http, f"/v2/models/{name}/ready")
+
+
+def load(work: Work) -> Load:
+    """Runs the load generator in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.load"]
+    ended = subprocess.run(command, input=json.dumps(asdict(work)), capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr[-2000:])
+    return Load(**json.loads(ended.stdout))
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
