@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from inference_services.batch_histogram import BatchHistogram
 from inference_services.request_context import Protocol
 from inference_services.served import LABELS, Served
 
@@ -27,6 +28,9 @@ Outcome = Literal[
 
 LATENCY_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 
+# Fraud is rare: most probabilities are small, and the thresholds lie between 0.01 and 0.95.
+PROBABILITY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
 BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.", LABELS)
 REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*LABELS, "protocol", "outcome"])
 SECONDS = Histogram(
@@ -36,6 +40,12 @@ SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests that wait for their answer.", LABELS)
+PROBABILITY = BatchHistogram(
+    "fraud_probability",
+    "Calibrated probabilities answered; a transformer's are the fused ones.",
+    LABELS,
+    PROBABILITY_BUCKETS,
+)
 
 _OUTCOMES: dict[int, Outcome] = {
     400: "invalid",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 LABELS = ("service", "model", "model_version", "revision")
 
@@ -22,6 +23,12 @@ class Served:
     model: str
     model_version: str
     revision: str
+
+    @classmethod
+    def of(cls, model: Any, revision: str) -> Served:
+        """What a process serves with this V2Model; the service is the package that its class is from."""
+        package = type(model).__module__.rpartition(".")[0].rpartition(".")[2]
+        return cls(package, model.name, model.version, revision)
 
     def labels(self) -> dict[str, str]:
         """The fields by name, `LABELS`."""

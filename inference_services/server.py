@@ -14,9 +14,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import kserve.model_server
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from kserve import InferRequest, Model
 from kserve.errors import (
     InferenceError,
@@ -30,6 +29,7 @@ from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
+from inference_services import protocol
 from inference_services.admission import AdmissionLimit
 from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
@@ -49,7 +49,15 @@ from inference_services.tracing import start_tracing
 
 log = logging.getLogger("fraud")
 # What a caller did wrong, or came too early for: answered and counted, and nothing for the log.
-_MISTAKES = (InvalidInput, RequestValidationError, ModelNotFound, ModelNotReady, UnsupportedProtocol, ServerNotReady)
+_MISTAKES = (
+    InvalidInput,
+    RequestValidationError,
+    ModelNotFound,
+    ModelNotReady,
+    UnsupportedProtocol,
+    ServerNotReady,
+    protocol.RepositoryIsFixed,
+)
 M = TypeVar("M", bound=Model)
 
 
@@ -79,6 +87,15 @@ class _StrictDataPlane(DataPlane):
         except Exception as error:  # struct.error and pydantic's own, from inside KServe's decoding
             raise Refused(f"the request body cannot be decoded: {error}") from None
 
+    def metadata(self) -> dict[str, Any]:
+        """Server metadata, with the extension that there is."""
+        return {**super().metadata(), "extensions": ["binary_tensor_data"]}
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        """Model metadata, with the version that is served."""
+        metadata: dict[str, Any] = await super().model_metadata(model_name)
+        return {**metadata, "versions": [protocol.version_of(self.model_registry, model_name)]}
+
     async def ready(self) -> bool:
         """Whether every model is: KServe's own answer is True from the first moment."""
         models = self.model_registry.get_models().values()
@@ -93,6 +110,7 @@ class _StrictDataPlane(DataPlane):
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
         if isinstance(request, InferRequest):
             adopt(str(request.id or ""))
+        protocol.check_version(request, self.model_registry)
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
         except InvalidRequest as error:
@@ -115,12 +133,6 @@ class _Application(FastAPI):
         """As FastAPI's."""
         if middleware_class is not TimingMiddleware:
             super().add_middleware(middleware_class, *args, **kwargs)
-
-
-async def _refuse_body(_: Request, error: Exception) -> Response:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-    where = ".".join(str(part) for part in first["loc"] if part not in {"body", "InferenceRequest", "bytes"})
-    return JSONResponse({"error": f"the request is not a V2 inference request: {where or 'body'}: {first['msg']}"}, 400)
 
 
 def serve(
@@ -148,21 +160,19 @@ def serve(
         tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
-        # The service is the package that the model is from.
-        package = type(model).__module__.rpartition(".")[0].rpartition(".")[2]
-        lines.served = served = Served(package, model.name, model.version, revision())
+        lines.served = served = Served.of(model, revision())
         start_tracing(served)
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
     app = kserve.model_server.app = _Application.like(kserve.model_server.app)
-    app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
     drain, limit = Drain(), AdmissionLimit(settings.bounds)
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, models=server.registered_models)
+    protocol.complete(app, server)
     calls = CallMetrics(served)
     # The middleware that is added last is outermost, the interceptor that is named first.
     app.add_middleware(SheddingMiddleware, limit=limit)

@@ -26,6 +26,8 @@ from inference_services.gnn_predictor.missing_graph import EMBEDDINGS, Bools, dr
 from inference_services.gnn_predictor.network import load_network
 from inference_services.gnn_predictor.scorer import BLOCK, EventScorer
 from inference_services.model_names import GNN
+from inference_services.score_metrics import ScoreMetrics
+from inference_services.served import Served
 from inference_services.v2 import Array, Tensors, check_batch
 from inference_services.v2_model import Outputs, V2Model
 
@@ -52,6 +54,7 @@ class GnnPredictor(V2Model):
         # A bundle from before events were masked in training has no calibration without the graph.
         self._calibrations = read_calibrations(self._bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))
         self._revision = revision
+        self._metrics = ScoreMetrics(Served.of(self, revision))
         self._score(_example(self._network.config.embedding_dim))
         self.ready = True
 
@@ -71,7 +74,34 @@ class GnnPredictor(V2Model):
         if not set(INFLUENCES).isdisjoint(wanted):
             found = await asyncio.to_thread(influence, self._score, graph, raw)
             outputs |= found if kept is None else spread(found, kept)
-        return Outputs(outputs, self._bundle.label, {"revision": self._revision})
+        return Outputs(outputs, self.version, {"revision": self._revision})
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The tensors of `EventGraph`, for V2 model metadata; embeddings are those of this version's weights."""
+        config = self._network.config
+        d, version = config.embedding_dim, self._bundle.sha12
+        shapes = {
+            "event_features": ("FP32", [-1, len(config.event_features)]),
+            "endpoint_kind": ("INT64", [-1]),
+            "endpoint_event": ("INT64", [-1]),
+            f"endpoint_embedding_{version}": ("FP32", [-1, d]),
+            f"endpoint_known_{version}": ("FP32", [-1]),
+            "neighbour_kind": ("INT64", [-1]),
+            f"neighbour_embedding_{version}": ("FP32", [-1, d]),
+            f"neighbour_known_{version}": ("FP32", [-1]),
+            "edge_index": ("INT64", [2, -1]),
+            "edge_features": ("FP32", [-1, len(config.edge_features)]),
+        }
+        return [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in shapes.items()]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The output tensors, for V2 model metadata."""
+        names = ("raw_score", "log_odds", "probability", *INFLUENCES)
+        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in names]
+
+    def answered(self, outputs: Outputs) -> None:
+        """Counts the scores."""
+        self._metrics.observe(outputs)
 
     def _log_odds(self, raw: Vector, missing: Bools) -> Vector:
         log_odds = self._calibrations[FULL].log_odds(raw)

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from prometheus_client import Histogram
 
 from feature_repo.errors import FeatureRepoError, StoreUnavailable
 from feature_repo.event_batch import EventBatch
@@ -34,21 +33,17 @@ from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
+from inference_services.transformer.metrics import STAGE
 from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
+from inference_services.transformer.rules.outcome import RuleOutcome
+from inference_services.transformer.rules.rule_set import RuleSet
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
 STORE_SHARE = 0.4
 EMBEDDINGS_SHARE = 0.6
 MODELS_SHARE = 0.8
 REASONS_SHARE = 0.95
-
-STAGE = Histogram(
-    "fraud_transformer_stage_seconds",
-    "Time spent in one stage of a decision.",
-    ["stage"],
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0),
-)
 
 
 class Store(Protocol):
@@ -64,6 +59,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Closes the connections."""
+
+
+class Rules(Protocol):
+    """What the decider needs of the rules."""
+
+    def judge(self, batch: EventBatch, features: Mapping[str, NDArray[Any]]) -> RuleOutcome:
+        """What the rules say of n events."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Decider:
         revision: the revision that this process is.
         breaker_failures: failures in a row after which a part is not asked.
         breaker_retry_s: how long it is not asked before one call tries it, seconds.
+        rules: override the models' decisions; none unless given.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Decider:
         revision: str = "",
         breaker_failures: int = 5,
         breaker_retry_s: float = 1.0,
+        rules: Rules | None = None,
     ) -> None:
         self._store = store
         self._lightgbm = lightgbm
@@ -133,6 +137,7 @@ class Decider:
         self._fusion = fusion
         self._budget_s = budget_s
         self._revision = revision
+        self._rules = rules or RuleSet.empty()
         self._parts = {
             name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "graph", "gnn", "lightgbm")
         }
@@ -146,15 +151,18 @@ class Decider:
         models = await self._ask_models(batch, read, features, start)
         probability = models.fused.probability
         offset = self._fusion.offset(batch["city"], features["rider_tenure_days"])
-        decisions = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
-        reasons = await self._reasons(batch, features, decisions, models, start + self._budget_s * REASONS_SHARE)
+        by_models = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
+        with timed("rules"):
+            ruled = self._rules.judge(batch, features)
+        decisions, explainable = ruled.decide(by_models), ruled.explainable(by_models, probability != UNKNOWN)
+        reasons = await self._reasons(batch, features, explainable, models, start + self._budget_s * REASONS_SHARE)
         degraded = self._degraded(models)
         outputs = {
             "fraud_probability": probability,
             "decision": decisions,
             "lightgbm_probability": _probability(models.lightgbm, len(batch)),
             "gnn_probability": _probability(models.gnn, len(batch)),
-            "reasons": np.array([orjson.dumps(r).decode() for r in reasons], object),
+            "reasons": np.array([orjson.dumps(r).decode() for r in ruled.with_reasons(reasons)], object),
             "degraded": np.array([",".join(degraded)] * len(batch), object),
         }
         latency_ms = (clock() - start) * 1000
@@ -175,6 +183,7 @@ class Decider:
             request_id=request_id(),
             decided_at=time.time_ns() // 1000,
             latency_ms=latency_ms,
+            rules=ruled.records(),
         )
         return Decided(outputs, records)
 

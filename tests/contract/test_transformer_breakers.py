@@ -19,7 +19,7 @@ from tests.contract.test_transformer import FakeStore, answering, broken, endles
 
 FAILURES = 3
 RETRY_S = 0.3
-BUDGET_S = 0.25
+BUDGET_S = 0.5
 FAULTS: dict[str, Handler] = {"hangs": endless, "refuses": refusing, "fails": broken, "answers garbage": nonsense}
 
 
