@@ -18,8 +18,8 @@ from tests.contract.predictor_fake import Handler, PlayedServer
 from tests.contract.test_transformer import FakeStore, answering, broken, endless, nonsense, refusing
 
 FAILURES = 3
-RETRY_S = 0.3
-BUDGET_S = 0.5
+RETRY_S = 0.8
+BUDGET_S = 0.4
 FAULTS: dict[str, Handler] = {"hangs": endless, "refuses": refusing, "fails": broken, "answers garbage": nonsense}
 
 
