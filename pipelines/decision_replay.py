@@ -15,7 +15,7 @@ import numpy as np
 from feature_repo.event_batch import EventBatch
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import Bundle, sha12_of, verify
-from inference_services.calibration import FULL, Platt, read_calibrations
+from inference_services.calibration import FULL, NO_GRAPH, Platt, read_calibrations
 from inference_services.errors import BadSettings, BundleError
 from inference_services.gnn_predictor.network import load_network
 from inference_services.gnn_predictor.scorer import EventScorer
@@ -135,7 +135,7 @@ class GraphModel:
         return cls(
             bundle,
             EventScorer(load_network(folder)),
-            dict(read_calibrations(bundle.read_json("calibration.json"), (FULL,))),
+            dict(read_calibrations(bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))),
         )
 
 

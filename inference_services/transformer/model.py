@@ -3,8 +3,8 @@
 Input: one tensor [n] per event field (see `decode`), n from 1 to 1024.
 Output, each [n]: `fraud_probability` FP64 (-1 when no model could score), `decision` BYTES (allow, review, block),
 `lightgbm_probability` and `gnn_probability` FP64 (-1 when that model did not answer), `reasons` BYTES (a JSON list of
-`Reason`, see `explainer.py`), `degraded` BYTES (what was left out: a comma list of store, gnn, lightgbm; empty when
-nothing was).
+`Reason`, see `explainer.py`), `degraded` BYTES (what was left out: a comma list of store, graph, gnn, lightgbm; empty
+when nothing was).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from inference_services.drift_detector.settings import BridgeSettings, DriftSettings
 from inference_services.server_settings import ServerSettings
 from inference_services.transformer.settings import TransformerSettings
 from tests.checks.docs_tables import with_tables
@@ -19,6 +20,8 @@ def tables() -> dict[str, str]:
     return {
         "transformer settings": settings_table(TransformerSettings),
         "server settings": settings_table(ServerSettings),
+        "drift settings": settings_table(DriftSettings),
+        "bridge settings": settings_table(BridgeSettings),
     }
 
 

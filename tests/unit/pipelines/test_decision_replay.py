@@ -81,7 +81,8 @@ def _write_gnn(folder: Path) -> Bundle:
     torch.manual_seed(5)
     network = FraudGnn(GnnConfig(node_features=("one", "two")))
     save_network(network, folder)
-    (folder / "calibration.json").write_text(json.dumps({"full": {"slope": 1.3, "intercept": -0.7}}))
+    calibration = {"full": {"slope": 1.3, "intercept": -0.7}, "no_graph": {"slope": 0.8, "intercept": -0.2}}
+    (folder / "calibration.json").write_text(json.dumps(calibration))
     return write_manifest(folder, GNN, {})
 
 
@@ -103,10 +104,10 @@ class Server:
 
 
 class Store:
-    """Random features and histories, of a store that may be down."""
+    """Random features and histories, of a store that may be down, or not give embeddings."""
 
-    def __init__(self, alive: bool) -> None:
-        self._alive, self._rng = alive, np.random.default_rng(9)
+    def __init__(self, alive: bool, graph: bool) -> None:
+        self._alive, self._graph, self._rng = alive, graph, np.random.default_rng(9)
 
     async def read(self, batch: EventBatch) -> StoreRead:
         n, rng = len(batch), self._rng
@@ -121,7 +122,7 @@ class Store:
         return StoreRead(True, features, norms, interactions, rng.integers(0, 9, (n, 4)), rng.integers(0, 2**60, n))
 
     async def embeddings(self, version: str, kinds: Any, ids: Any, key_ids: Any, dim: int) -> Any:
-        if not self._alive:
+        if not self._graph:
             raise StoreUnavailable("down")
         return self._rng.normal(0, 0.5, (len(ids), dim)).astype(np.float32), np.ones(len(ids), np.float32)
 
@@ -136,14 +137,20 @@ def _events(n: int, start: int = 0) -> EventBatch:
 
 
 def decided(
-    published: Published, batches: Sequence[EventBatch], *, store: bool = True, lightgbm: bool = True, gnn: bool = True
+    published: Published,
+    batches: Sequence[EventBatch],
+    *,
+    store: bool = True,
+    graphs: bool = True,
+    lightgbm: bool = True,
+    gnn: bool = True,
 ) -> list[DecisionRecord]:
     """The records of decisions about some batches, as they come out of the log."""
     root = published.root
     tabular = LightGbmPredictor("fraud-detector", LightGbmScorer.load(root / LIGHTGBM / published.lightgbm.label))
     graph = GnnPredictor(GNN, root / GNN / published.gnn.label)
     decider = Decider(
-        Store(store),
+        Store(store, graphs),
         V2Client(Server(tabular, lightgbm), "fraud-detector", parameters=FEATURE_PARAMETERS),
         V2Client(Server(graph, gnn), GNN),
         Fusion.load(root / FUSION / published.fusion.label),
@@ -160,6 +167,8 @@ def decided(
 CASES: dict[str, dict[str, bool]] = {
     "everything answers": {},
     "no store": {"store": False},
+    "no embeddings": {"graphs": False},
+    "no embeddings and no LightGBM": {"graphs": False, "lightgbm": False},
     "no graph model": {"gnn": False},
     "no LightGBM": {"lightgbm": False},
     "no model": {"lightgbm": False, "gnn": False},
@@ -182,6 +191,8 @@ def test_decisions_of_single_events_and_of_batches_are_made_again_to_the_last_bi
         CASES[case].get("lightgbm", True),
         CASES[case].get("gnn", True) and CASES[case].get("store", True),
     )
+    mask = "full" if CASES[case].get("graphs", True) else "no_graph"
+    assert {record.availability for record in records} == {mask if CASES[case].get("store", True) else "no_store"}
     if case == "everything answers":
         assert len({record.decision for record in records}) > 1
         assert any(record.rules and record.rules.decided_by for record in records)
