@@ -13,6 +13,7 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.checks.metrics_docs import metrics
 from tests.contract.fusion_bundle import NAME
 from tests.contract.test_transformer_process import tensors_of
 from tests.otlp_collector import Collector, ReceivedSpan
@@ -162,6 +163,16 @@ def test_the_transformer_counts_what_it_decided(stack: SmallStack):
     assert metric(port, "fraud_seen_sequence") > 0
     assert metric(port, "fraud_degraded_decisions_total") == 0
     assert metric(stack.gnn.port, "fraud_probability_count") >= 40
+
+
+def test_what_is_served_is_what_the_docs_list(stack: SmallStack):
+    listed = {metric.name for metric in metrics()}
+    for service in (stack.transformer, stack.lightgbm, stack.gnn):
+        page = httpx.get(f"http://127.0.0.1:{service.port}/metrics").text
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", page, re.MULTILINE))
+        served = {name for name in kinds if name.startswith("fraud_") and not name.endswith("_created")}
+        assert served <= listed
+        assert {f"request_{stage}_seconds" for stage in ("preprocess", "predict", "postprocess")} <= set(kinds)
 
 
 def test_a_collector_that_is_away_costs_no_request_and_few_lines(stack: SmallStack, collector: Collector):
