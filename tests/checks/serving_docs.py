@@ -1,4 +1,4 @@
-"""`python -m tests.checks.serving_docs`: writes the tables of docs/serving.md that follow from the services' settings."""
+"""`python -m tests.checks.serving_docs`: writes the tables of docs/serving.md that follow from the settings."""
 
 from __future__ import annotations
 
