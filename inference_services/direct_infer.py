@@ -85,6 +85,7 @@ async def _answer(model: V2Model, request: RestRequest) -> bytes | None:
         raise
     _observe(model.name, perf_counter() - started)
     POST_HIST_TIME.labels(model.name).observe(0.0)
+    model.answered(outputs)
     return encode(answer_id, model.name, outputs, selected)
 
 

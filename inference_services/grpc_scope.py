@@ -13,6 +13,9 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
 from inference_services.metrics import CallMetrics, Outcome
 from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, adopt, serving
+from inference_services.request_span import finish, span_attributes
+from inference_services.served import Served
+from inference_services.tracing import request_span
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -41,10 +44,12 @@ class RequestScopeInterceptor(ServerInterceptor):
 
     Args:
         calls: counts the requests.
+        served: what their spans name.
     """
 
-    def __init__(self, calls: CallMetrics) -> None:
+    def __init__(self, calls: CallMetrics, served: Served) -> None:
         self._calls = calls
+        self._attributes = {**span_attributes(served), "rpc.system": "grpc", "rpc.method": INFER[1:]}
 
     async def intercept_service(
         self,
@@ -65,7 +70,8 @@ class RequestScopeInterceptor(ServerInterceptor):
         begun = perf_counter()
         self._calls.started()
         outcome: Outcome = "cancelled"
-        with serving(_context(context)) as called:
+        called = _context(context)
+        with serving(called), request_span(INFER[1:], called, self._attributes) as span:
             adopt(request.id)
             # Trailing, because it goes with an error too.
             context.set_trailing_metadata((Metadatum(REQUEST_ID, called.request_id),))
@@ -79,6 +85,7 @@ class RequestScopeInterceptor(ServerInterceptor):
                 outcome = outcome_of(context.code())
                 raise
             finally:
+                finish(span, called, outcome)
                 self._calls.ended("grpc", outcome, perf_counter() - begun)
 
 

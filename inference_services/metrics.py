@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from inference_services.batch_histogram import BatchHistogram
 from inference_services.request_context import Protocol
+from inference_services.served import LABELS, Served
 
 Outcome = Literal[
     "ok",
@@ -24,18 +26,26 @@ Outcome = Literal[
     "error",
 ]
 
-SERVED = ("model", "model_version", "revision")
 LATENCY_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 
-BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.", ["model", "version", "revision"])
-REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*SERVED, "protocol", "outcome"])
+# Fraud is rare: most probabilities are small, and the thresholds lie between 0.01 and 0.95.
+PROBABILITY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.", LABELS)
+REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*LABELS, "protocol", "outcome"])
 SECONDS = Histogram(
     "fraud_request_seconds",
     "From an inference request's headers to its answer, decoding and encoding included.",
-    [*SERVED, "protocol"],
+    [*LABELS, "protocol"],
     buckets=LATENCY_BUCKETS,
 )
-IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests that wait for their answer.", SERVED)
+IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests that wait for their answer.", LABELS)
+PROBABILITY = BatchHistogram(
+    "fraud_probability",
+    "Calibrated probabilities answered; a transformer's are the fused ones.",
+    LABELS,
+    PROBABILITY_BUCKETS,
+)
 
 _OUTCOMES: dict[int, Outcome] = {
     400: "invalid",
@@ -57,23 +67,19 @@ def outcome_of(status: int, *, retry_after: bool = False) -> Outcome:
 
 
 class CallMetrics:
-    """Counts the inference requests of one service.
+    """Counts the inference requests of one process."""
 
-    Args:
-        model: name of the model.
-        version: label of the bundle.
-        revision: the revision that this process is.
-    """
-
-    def __init__(self, model: str, version: str, revision: str) -> None:
-        served = (model, version, revision)
+    def __init__(self, served: Served) -> None:
+        labels = served.labels()
         protocols = get_args(Protocol)
         # Found once: looking a series up by its labels costs more than counting.
-        self._seconds = {p: SECONDS.labels(*served, p) for p in protocols}
-        self._outcomes = {(p, o): REQUESTS.labels(*served, p, o) for p in protocols for o in get_args(Outcome)}
+        self._seconds = {p: SECONDS.labels(**labels, protocol=p) for p in protocols}
+        self._outcomes = {
+            (p, o): REQUESTS.labels(**labels, protocol=p, outcome=o) for p in protocols for o in get_args(Outcome)
+        }
         self._in_flight = 0
-        IN_FLIGHT.labels(*served).set_function(lambda: self._in_flight)
-        BUNDLE.labels(*served).set(1)
+        IN_FLIGHT.labels(**labels).set_function(lambda: self._in_flight)
+        BUNDLE.labels(**labels).set(1)
 
     def started(self) -> None:
         """A request has come; called from the event loop only."""

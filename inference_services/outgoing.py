@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, current
+from inference_services.request_context import REQUEST_ID, request_id
 from inference_services.tokens import AUTHORIZATION, TokenFile
+from inference_services.tracing import trace_headers
 
 
 class OutgoingHeaders:
@@ -19,11 +20,7 @@ class OutgoingHeaders:
     def __call__(self) -> dict[str, str]:
         """The headers of a call that is made now, in lower case; their values are printable ASCII."""
         headers = {} if self._tokens is None else {AUTHORIZATION: self._tokens.authorization()}
-        context = current()
-        if context is not None:
-            headers[REQUEST_ID] = context.request_id
-            if context.traceparent:
-                headers[TRACEPARENT] = context.traceparent
-            if context.tracestate:
-                headers[TRACESTATE] = context.tracestate
+        headers |= trace_headers()
+        if called := request_id():
+            headers[REQUEST_ID] = called
         return headers

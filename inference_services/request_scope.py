@@ -11,6 +11,9 @@ import orjson
 
 from inference_services.metrics import CallMetrics, Outcome, outcome_of
 from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, serving
+from inference_services.request_span import finish, span_attributes
+from inference_services.served import Served
+from inference_services.tracing import request_span
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,11 +32,13 @@ class RequestScope:
     Args:
         app: the application behind it.
         calls: counts the requests.
+        served: what their spans name.
     """
 
-    def __init__(self, app: Application, calls: CallMetrics) -> None:
+    def __init__(self, app: Application, calls: CallMetrics, served: Served) -> None:
         self._app = app
         self._calls = calls
+        self._attributes = {**span_attributes(served), "http.request.method": "POST"}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serves one request; an error that nobody has caught is logged here, once, and answered with 500."""
@@ -53,7 +58,7 @@ class RequestScope:
 
         begun = perf_counter()
         self._calls.started()
-        with serving(_context(scope)) as context:
+        with serving(_context(scope)) as context, request_span("POST", context, self._attributes) as span:
             try:
                 await self._app(scope, receive, answer)
             except Exception:
@@ -62,6 +67,7 @@ class RequestScope:
                     raise
                 await _send_500(answer, context.request_id)
             finally:
+                finish(span, context, outcome)
                 self._calls.ended("rest", outcome, perf_counter() - begun)
         return None
 

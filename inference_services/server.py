@@ -6,25 +6,30 @@ KServe parses `sys.argv` on import, so only a service's `__main__` imports this 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import kserve.model_server
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from kserve import InferRequest, Model
-from kserve.errors import InferenceError, InvalidInput
+from kserve.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotReady,
+    UnsupportedProtocol,
+)
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
 from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
+from inference_services import protocol
 from inference_services.admission import AdmissionLimit
 from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
@@ -32,32 +37,32 @@ from inference_services.draining import Drain, DrainingMiddleware, DrainingServe
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
+from inference_services.logs import configure_logging
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import adopt
 from inference_services.request_scope import RequestScope
+from inference_services.served import Served
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
 from inference_services.tokens import TokenFile
+from inference_services.tracing import start_tracing
 
 log = logging.getLogger("fraud")
+# What a caller did wrong, or came too early for: answered and counted, and nothing for the log.
+_MISTAKES = (
+    InvalidInput,
+    RequestValidationError,
+    ModelNotFound,
+    ModelNotReady,
+    UnsupportedProtocol,
+    ServerNotReady,
+    protocol.RepositoryIsFixed,
+)
 M = TypeVar("M", bound=Model)
 
 
 class Refused(InvalidInput):
     """What KServe turns into 400 and INVALID_ARGUMENT; raised in place of our own InvalidRequest."""
-
-
-class _OneLine(logging.Formatter):
-    """One JSON object per record; a traceback only for what is not the caller's mistake."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            entry["error"] = f"{type(error).__name__}: {error}"
-            if not isinstance(error, InvalidInput | RequestValidationError) and record.exc_info:
-                entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
 
 
 class _StrictDataPlane(DataPlane):
@@ -82,6 +87,15 @@ class _StrictDataPlane(DataPlane):
         except Exception as error:  # struct.error and pydantic's own, from inside KServe's decoding
             raise Refused(f"the request body cannot be decoded: {error}") from None
 
+    def metadata(self) -> dict[str, Any]:
+        """Server metadata, with the extension that there is."""
+        return {**super().metadata(), "extensions": ["binary_tensor_data"]}
+
+    async def model_metadata(self, model_name: str) -> dict[str, Any]:
+        """Model metadata, with the version that is served."""
+        metadata: dict[str, Any] = await super().model_metadata(model_name)
+        return {**metadata, "versions": [protocol.version_of(self.model_registry, model_name)]}
+
     async def ready(self) -> bool:
         """Whether every model is: KServe's own answer is True from the first moment."""
         models = self.model_registry.get_models().values()
@@ -96,6 +110,7 @@ class _StrictDataPlane(DataPlane):
         """Calls the model and turns InvalidRequest into what KServe answers with 400."""
         if isinstance(request, InferRequest):
             adopt(str(request.id or ""))
+        protocol.check_version(request, self.model_registry)
         try:
             result: tuple[Any, dict[str, str]] = await super().infer(model_name, request, headers)
         except InvalidRequest as error:
@@ -120,12 +135,6 @@ class _Application(FastAPI):
             super().add_middleware(middleware_class, *args, **kwargs)
 
 
-async def _refuse_body(_: Request, error: Exception) -> Response:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-    where = ".".join(str(part) for part in first["loc"] if part not in {"body", "InferenceRequest", "bytes"})
-    return JSONResponse({"error": f"the request is not a V2 inference request: {where or 'body'}: {first['msg']}"}, 400)
-
-
 def serve(
     description: str,
     build: Callable[[argparse.Namespace], M],
@@ -141,7 +150,7 @@ def serve(
         model_dir: whether the service takes a bundle through `--model_dir`.
         add_routes: adds routes beside KServe's own.
     """
-    configure_logging()
+    lines = configure_logging(_MISTAKES)
     parser = argparse.ArgumentParser(description=description, parents=[kserve.model_server.parser])
     if model_dir:
         parser.add_argument("--model_dir", required=True, help="Folder of the verified bundle to serve.")
@@ -151,26 +160,28 @@ def serve(
         tokens = TokenFile(settings.token_file) if settings.token_file else None
         _check_ports([args.http_port, *([args.grpc_port] if args.enable_grpc else [])])
         model = build(args)
+        lines.served = served = Served.of(model, revision())
+        start_tracing(served)
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
     app = kserve.model_server.app = _Application.like(kserve.model_server.app)
-    app.add_exception_handler(RequestValidationError, _refuse_body)
     if add_routes is not None:
         add_routes(app, model)
     drain, limit = Drain(), AdmissionLimit(settings.bounds)
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(DirectInfer, models=server.registered_models)
-    calls = CallMetrics(model.name, model.version, revision())
+    protocol.complete(app, server)
+    calls = CallMetrics(served)
     # The middleware that is added last is outermost, the interceptor that is named first.
     app.add_middleware(SheddingMiddleware, limit=limit)
     if tokens is not None:
         app.add_middleware(Authentication, tokens=tokens)
     app.add_middleware(DrainingMiddleware, drain=drain)
-    app.add_middleware(RequestScope, calls=calls)
+    app.add_middleware(RequestScope, calls=calls, served=served)
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
-    use_interceptors([RequestScopeInterceptor(calls), *asking, SheddingInterceptor(limit)])
+    use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
     show(limit)
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
@@ -179,21 +190,6 @@ def serve(
 def revision() -> str:
     """The Knative revision that this process is, empty outside of one."""
     return os.environ.get("K_REVISION", "")
-
-
-def configure_logging() -> None:
-    """One line per problem on stderr: KServe's per-request lines are left to its metrics."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    for name in ("kserve", "uvicorn", "fraud"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.WARNING)
-    # KServe's choice of response class, not something that an operator can act on.
-    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
 
 
 def _check_ports(ports: list[int]) -> None:

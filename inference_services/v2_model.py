@@ -65,6 +65,9 @@ class V2Model(Model):
                 again.
         """
 
+    def answered(self, outputs: Outputs) -> None:
+        """Called once for each answer, to count what it says."""
+
     async def predict(
         self, payload: InferRequest, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> InferResponse:
@@ -80,7 +83,9 @@ class V2Model(Model):
         if not is_utf8(str(payload.id or "")):
             raise InvalidRequest("the request's id is not UTF-8")
         outputs = await self.answer(Tensors.of(payload), wanted)
-        return _response(payload, self.name, outputs, wanted)
+        response = _response(payload, self.name, outputs, wanted)
+        self.answered(outputs)
+        return response
 
 
 def _response(request: InferRequest, model_name: str, outputs: Outputs, wanted: Sequence[str]) -> InferResponse:

@@ -19,6 +19,7 @@ from pipelines.cli_errors import exit_code
 from pipelines.cli_evaluate import evaluate
 from pipelines.cli_features import features_app
 from pipelines.cli_models import models_app
+from pipelines.cli_rules import rules_app
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time fraud detection for ride hailing.")
 data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
 app.add_typer(data_app, name="data")
+app.add_typer(rules_app, name="rules")
 app.add_typer(features_app, name="features")
 app.command()(evaluate)
 

@@ -197,6 +197,11 @@ def running(
         worker = [sys.executable, "-m", "feature_repo.streaming.worker", "--log", str(workspace.event_log.absolute())]
         env = {"FRAUD_FEATURES_REDIS_URL": store.url, "PYTHONPATH": str(PROJECT_ROOT)}
         stack.callback(parts.process(worker, workspace.logs / "worker.log", env).stop)
+        # Begun before the services and ended after them: it takes what they still had to say.
+        sink = [sys.executable, "-m", "inference_services.decision_log"]
+        env |= {"FRAUD_DECISION_LOG_REDIS_URL": store.url}
+        env |= {"FRAUD_DECISION_LOG_FOLDER": str(workspace.decision_log.absolute())}
+        stack.callback(parts.process(sink, workspace.logs / "decision_log.log", env).stop)
         kserve = parts.kserve(
             MANIFESTS, workspace.root / "kserve", _images(workspace, store.url, drift_python, drift_window)
         )

@@ -58,6 +58,11 @@ class Workspace:
         return self.root / "event_log"
 
     @property
+    def decision_log(self) -> Path:
+        """The decisions that the running services gave."""
+        return self.root / "decision_log"
+
+    @property
     def label_log(self) -> Path:
         """The labels, by the day on which they were observed."""
         return self.world / "labels"

@@ -29,6 +29,8 @@ DETECTED = Gauge("fraud_drift_detected", "1 when the last window had drifted.")
 FEATURE = Gauge("fraud_drift_feature_detected", "1 when a feature of the last window had drifted.", ["feature"])
 P_VALUE = Gauge("fraud_drift_p_value", "p-value of a feature in the last window.", ["feature"])
 WINDOWS = Counter("fraud_drift_windows", "Windows judged.")
+LAST = Gauge("fraud_drift_last_window_timestamp_seconds", "When a window was last judged.")
+WAITING = Gauge("fraud_drift_waiting_rows", "Rows that wait for their window to be full.")
 
 
 class DriftModel(V2Model):
@@ -48,6 +50,7 @@ class DriftModel(V2Model):
         self.version = version
         self._waiting: dict[str, list[Vector]] = {feature: [] for feature in detector.features}
         self._rows = 0
+        WAITING.set_function(lambda: self._rows)
         # Senders wait while a window is judged: the buffer never holds more than a window and one request.
         self._lock = asyncio.Lock()
         self.ready = True
@@ -113,6 +116,7 @@ class DriftModel(V2Model):
 
     def _report(self, verdict: Verdict) -> None:
         WINDOWS.inc()
+        LAST.set_to_current_time()
         DETECTED.set(verdict.is_drift)
         rows = zip(self._detector.features, verdict.p_value, verdict.drifted, strict=True)
         for name, p_value, drifted in rows:

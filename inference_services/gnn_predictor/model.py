@@ -2,6 +2,7 @@
 
 The tensors are those of `EventGraph`. Embeddings and known flags carry the content id of the weights that made them
 (`endpoint_embedding_<sha12>`), so that a request made for two versions serves both, and each picks its own.
+A row of NaN alone among them could not be read: its event is scored without its graph, see `missing_graph`.
 `neighbour_influence` FP64 [M] and `endpoint_influence` FP64 [E] are computed when the request's `outputs` asks for one.
 """
 
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
 from feature_repo.pseudonyms import ENTITY_KINDS
 from inference_services.bundle import verify
-from inference_services.calibration import read_calibrations
+from inference_services.calibration import FULL, NO_GRAPH, Vector, read_calibrations, sigmoid
 from inference_services.errors import InvalidRequest
 from inference_services.gnn_predictor.influence import INFLUENCES, influence
+from inference_services.gnn_predictor.missing_graph import EMBEDDINGS, Bools, drop, spread, unread, without_graph
 from inference_services.gnn_predictor.network import load_network
 from inference_services.gnn_predictor.scorer import BLOCK, EventScorer
 from inference_services.model_names import GNN
+from inference_services.score_metrics import ScoreMetrics
+from inference_services.served import Served
 from inference_services.v2 import Array, Tensors, check_batch
 from inference_services.v2_model import Outputs, V2Model
 
@@ -47,8 +51,10 @@ class GnnPredictor(V2Model):
         self.version = self._bundle.label
         self._network = load_network(folder)
         self._score = EventScorer(self._network)
-        self._calibration = read_calibrations(self._bundle.read_json("calibration.json"), ("full",))["full"]
+        # A bundle from before events were masked in training has no calibration without the graph.
+        self._calibrations = read_calibrations(self._bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))
         self._revision = revision
+        self._metrics = ScoreMetrics(Served.of(self, revision))
         self._score(_example(self._network.config.embedding_dim))
         self.ready = True
 
@@ -56,18 +62,56 @@ class GnnPredictor(V2Model):
         """Answers raw_score, log_odds and probability, FP64 [n], and the influences that are asked for.
 
         Raises:
-            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph.
+            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph; or an event has no
+                graph and the bundle is of before that was trained for.
         """
-        graph = self._read(tensors)
+        given = self._read(tensors)
+        missing = without_graph(given)
+        graph, kept = drop(given, missing) if missing.any() else (given, None)
         raw = self._score(graph) if _is_small(graph) else await asyncio.to_thread(self._score, graph)
-        outputs: dict[str, Array] = {
-            "raw_score": raw,
-            "log_odds": self._calibration.log_odds(raw),
-            "probability": self._calibration.probability(raw),
-        }
+        log_odds = self._log_odds(raw, missing)
+        outputs: dict[str, Array] = {"raw_score": raw, "log_odds": log_odds, "probability": sigmoid(log_odds)}
         if not set(INFLUENCES).isdisjoint(wanted):
-            outputs |= await asyncio.to_thread(influence, self._score, graph, raw)
-        return Outputs(outputs, self._bundle.label, {"revision": self._revision})
+            found = await asyncio.to_thread(influence, self._score, graph, raw)
+            outputs |= found if kept is None else spread(found, kept)
+        return Outputs(outputs, self.version, {"revision": self._revision})
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The tensors of `EventGraph`, for V2 model metadata; embeddings are those of this version's weights."""
+        config = self._network.config
+        d, version = config.embedding_dim, self._bundle.sha12
+        shapes = {
+            "event_features": ("FP32", [-1, len(config.event_features)]),
+            "endpoint_kind": ("INT64", [-1]),
+            "endpoint_event": ("INT64", [-1]),
+            f"endpoint_embedding_{version}": ("FP32", [-1, d]),
+            f"endpoint_known_{version}": ("FP32", [-1]),
+            "neighbour_kind": ("INT64", [-1]),
+            f"neighbour_embedding_{version}": ("FP32", [-1, d]),
+            f"neighbour_known_{version}": ("FP32", [-1]),
+            "edge_index": ("INT64", [2, -1]),
+            "edge_features": ("FP32", [-1, len(config.edge_features)]),
+        }
+        return [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in shapes.items()]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The output tensors, for V2 model metadata."""
+        names = ("raw_score", "log_odds", "probability", *INFLUENCES)
+        return [{"name": name, "datatype": "FP64", "shape": [-1]} for name in names]
+
+    def answered(self, outputs: Outputs) -> None:
+        """Counts the scores."""
+        self._metrics.observe(outputs)
+
+    def _log_odds(self, raw: Vector, missing: Bools) -> Vector:
+        log_odds = self._calibrations[FULL].log_odds(raw)
+        if missing.any():
+            if NO_GRAPH not in self._calibrations:
+                raise InvalidRequest(
+                    f"an event's embeddings are NaN, and {self._bundle.label} was not trained to score without them"
+                )
+            log_odds = np.where(missing, self._calibrations[NO_GRAPH].log_odds(raw), log_odds)
+        return log_odds
 
     def _read(self, given: Tensors) -> dict[str, NDArray[Any]]:
         """The tensors as `EventGraph` names them, checked for shape and for what they point at."""
@@ -114,7 +158,8 @@ def _check_within(name: str, values: NDArray[np.int64], limit: int) -> None:
 
 def _check_finite(graph: dict[str, NDArray[Any]]) -> None:
     for name, values in graph.items():
-        if not np.isfinite(values).all():
+        finite = np.isfinite(values)
+        if not finite.all() and not (name in EMBEDDINGS and (finite.all(1) | unread(values)).all()):
             raise InvalidRequest(f"field {name!r} holds a value that is not finite")
 
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from inference_services.lightgbm_predictor.inputs import MatrixInputs
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer, Matrix
+from inference_services.score_metrics import ScoreMetrics
+from inference_services.served import Served
 from inference_services.typical_values import PARAMETER, TypicalValues
 from inference_services.v2 import Array, Tensors
 from inference_services.v2_model import Outputs, V2Model
@@ -39,6 +41,7 @@ class LightGbmPredictor(V2Model):
         self._inputs = MatrixInputs(scorer.features, scorer.categorical)
         self._typical = TypicalValues.read(scorer.bundle)
         self._parameters = {"revision": revision}
+        self._metrics = ScoreMetrics(Served.of(self, revision))
 
     def load(self) -> bool:
         """Scores once, so that the first caller does not pay for lazy set-up."""
@@ -76,7 +79,11 @@ class LightGbmPredictor(V2Model):
         parameters = self._parameters
         if explain:
             parameters = {**parameters, "features": ",".join(self._scorer.features), **self._typical_of(X)}
-        return Outputs(arrays, self._scorer.bundle.label, parameters)
+        return Outputs(arrays, self.version, parameters)
+
+    def answered(self, outputs: Outputs) -> None:
+        """Counts the scores."""
+        self._metrics.observe(outputs)
 
     def _outputs(self, X: Matrix, explain: bool) -> dict[str, Array]:
         scores = self._scorer.score(X)

@@ -17,6 +17,7 @@ from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.http_pool import HttpPool
 from inference_services.transformer.model import FraudTransformer
 from inference_services.transformer.predictors import V2Client
+from inference_services.transformer.rules.reloading import RuleBook
 from inference_services.transformer.settings import TransformerSettings
 
 
@@ -27,6 +28,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         raise BadSettings("--predictor_host is missing; KServe gives it, on a laptop write --predictor_host=host:port")
     fusion = Fusion.load(settings.fusion_folder)
     budget_s = settings.latency_budget_ms / 1000
+    rules = RuleBook.watching(settings.rules_file, settings.rules_poll_s) if settings.rules_file else None
     headers = OutgoingHeaders(TokenFile(settings.predictor_token_file) if settings.predictor_token_file else None)
     scheme = "https" if args.predictor_use_ssl else "http"
     lightgbm, gnn = HttpPool(f"{scheme}://{args.predictor_host}"), HttpPool(settings.gnn_url)
@@ -40,6 +42,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         revision=revision(),
         breaker_failures=settings.breaker_failures,
         breaker_retry_s=settings.breaker_retry_s,
+        rules=rules,
     )
     decisions = DecisionLog(
         settings.decision_redis_url or settings.redis_url,
@@ -53,6 +56,8 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         await store.close()
         lightgbm.close()
         gnn.close()
+        if rules is not None:
+            rules.close()
 
     return FraudTransformer(
         args.model_name, decider, decisions, version=fusion.bundle.label, revision=revision(), close=close

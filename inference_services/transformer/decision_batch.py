@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from feature_repo.event_batch import EventBatch
 from feature_repo.feature_names import CATEGORICAL_FEATURES
 from inference_services.bundle import sha12_of
-from inference_services.transformer.decision_record import GRAPH_FLOATS, SCHEMA
+from inference_services.transformer.decision_record import GRAPH_FLOATS, SCHEMA, RulesRecord
 from inference_services.transformer.predictors import Answer
 
 # No two processes share the first, and no two batches of a process the second.
@@ -46,7 +46,7 @@ class DecisionBatch:
         request_id: of the request that the events came in.
         decided_at: microseconds since the epoch.
         latency_ms: of the decisions together.
-        rules: of each event, what the rules said, as JSON can hold it; empty where none were evaluated.
+        rules: of each event, what the rules said; empty where none were evaluated.
         serial: which of this process's batches it is.
     """
 
@@ -65,7 +65,7 @@ class DecisionBatch:
     request_id: str
     decided_at: int
     latency_ms: float
-    rules: Sequence[Any] = ()
+    rules: Sequence[RulesRecord] = ()
     serial: int = field(default_factory=lambda: next(_BATCHES))
 
     def __len__(self) -> int:

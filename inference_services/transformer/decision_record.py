@@ -104,6 +104,27 @@ class GraphRequest:
 
 
 @dataclass(frozen=True)
+class RulesRecord:
+    """What the rules said of one event; names are in the file's order.
+
+    Attributes:
+        sha256: of the rules file.
+        decided_by: the rule whose action is the decision; None where the models, or the default, decided.
+        action: its action.
+        matched: live rules that matched.
+        dry_run: rules that matched and are only tried.
+        failed: rules whose condition could not be evaluated.
+    """
+
+    sha256: str
+    decided_by: str | None
+    action: Literal["allow", "review", "block"] | None
+    matched: tuple[str, ...]
+    dry_run: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DecisionRecord:
     """One decision."""
 
@@ -119,7 +140,7 @@ class DecisionRecord:
     degraded: Annotated[str, Field(description="What was missing, a comma list; empty when nothing was.")]
     availability: Annotated[str, Field(description="Mask of the fusion's row: `full`, `no_store` or `no_graph`.")]
     reasons: Annotated[list[Any], Field(description="Reasons of a flagged event, as they were answered.")]
-    rules: Annotated[Any, Field(description="Outcome of the rules; null where none were evaluated.")]
+    rules: Annotated[RulesRecord | None, Field(description="What the rules said; null where there were none.")]
     lightgbm_version: Annotated[str | None, Field(description="`<version>-<sha12>` that answered; null when none did.")]
     lightgbm_raw_score: Annotated[float | None, Field(description="Its raw score.")]
     lightgbm_log_odds: Annotated[float | None, Field(description="Its calibrated log-odds, which fusion takes.")]

@@ -1,5 +1,8 @@
 """Publishes decisions to Redis without holding the answer; while Redis is away they wait in a bounded file.
 
+So they do while the stream is full: the sink of the decision log trims it below what it has written, and nobody else
+may, or decisions would go missing in the log.
+
 Records are encoded here, behind the answer. Delivery is at least once: a reader tells two copies apart by
 `decision_id`. A queue that is full, a spool that has reached its size, or a disk that takes no more loses decisions;
 `fraud_decisions_lost_total` counts them.
@@ -23,7 +26,8 @@ from feature_repo.settings import RedisType
 
 STREAM = "fraud:decisions"
 FIELD = "decision"
-_STREAM_LENGTH = 1_000_000
+# A decision takes about 12 kB: without its sink the stream must not take the memory of the online store.
+_STREAM_LENGTH = 100_000
 _QUEUE = 50_000
 _BATCH = 256
 _ENCODED_AT_ONCE = 16
@@ -72,7 +76,8 @@ class DecisionLog:
         self._queued = 0  # decisions in it
         self._encoding: Iterator[bytes] = iter(())
         self._stopping = asyncio.Event()
-        self._away = False
+        self._spooling = False
+        self._full = False
         self._disk_fails = False
         self._drained = 0  # bytes of the spool that Redis has already
         if self._spool.exists():
@@ -159,20 +164,28 @@ class DecisionLog:
     async def _send(self, client: Any, records: Sequence[bytes]) -> bool:
         if not records:
             return True
-        pipeline = client.pipeline(transaction=False)
-        for record in records:
-            pipeline.xadd(STREAM, {FIELD: record}, maxlen=_STREAM_LENGTH, approximate=True)
         try:
-            await pipeline.execute()
+            if self._full and await client.xlen(STREAM) >= _STREAM_LENGTH:
+                return False
+            pipeline = client.pipeline(transaction=False)
+            for record in records:
+                pipeline.xadd(STREAM, {FIELD: record})
+            pipeline.xlen(STREAM)
+            length = (await pipeline.execute())[-1]
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            if not self._away:
-                log.warning("decisions go to the spool, Redis is away: %r", error)
-            self._away = True
+            self._note_stream(f"Redis is away: {error!r}")
             return False
-        if self._away:
-            log.warning("decisions go to Redis again")
-        self._away = False
+        self._full = length >= _STREAM_LENGTH
+        self._note_stream("the stream is full: does the decision log write?" if self._full else "")
         return True
+
+    def _note_stream(self, problem: str) -> None:
+        # One line when decisions begin to go to the spool and one when they no longer do, not one a batch.
+        if problem and not self._spooling:
+            log.warning("decisions go to the spool, %s", problem)
+        elif self._spooling and not problem:
+            log.warning("decisions go to Redis again")
+        self._spooling = bool(problem)
 
     def _keep(self, records: Sequence[bytes]) -> None:
         if not records:

@@ -3,8 +3,8 @@
 Input: one tensor [n] per event field (see `decode`), n from 1 to 1024.
 Output, each [n]: `fraud_probability` FP64 (-1 when no model could score), `decision` BYTES (allow, review, block),
 `lightgbm_probability` and `gnn_probability` FP64 (-1 when that model did not answer), `reasons` BYTES (a JSON list of
-`Reason`, see `explainer.py`), `degraded` BYTES (what was left out: a comma list of store, gnn, lightgbm; empty when
-nothing was).
+`Reason`, see `explainer.py`), `degraded` BYTES (what was left out: a comma list of store, graph, gnn, lightgbm; empty
+when nothing was).
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
-from prometheus_client import Counter
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import CATALOGUE
 from inference_services.errors import InvalidRequest
+from inference_services.served import Served
+from inference_services.tracing import annotate, recording
 from inference_services.transformer.decider import Decided, Decider, timed
 from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.decode import decode_events
+from inference_services.transformer.metrics import DecisionMetrics, span_attributes
 from inference_services.v2 import Array, Datatype, Tensors
 from inference_services.v2_model import Outputs, V2Model
-
-DECISIONS = Counter("fraud_decisions", "Decisions given.", ["event_type", "decision", "revision"])
-DEGRADED = Counter("fraud_degraded", "Decisions given without one of the parts.", ["missing"])
 
 _OUTPUTS: dict[str, Datatype] = {
     "fraud_probability": "FP64",
@@ -68,6 +67,7 @@ class FraudTransformer(V2Model):
         self._decisions = decisions
         self.version = version
         self._revision = revision
+        self._metrics = DecisionMetrics(Served.of(self, revision))
         self._close = close
         self._warm = False
         # KServe serves a model whose flag is set and runs its engine beside the server; `healthy` tells readiness.
@@ -116,19 +116,15 @@ class FraudTransformer(V2Model):
         outputs: dict[str, Array] = {
             name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in _OUTPUTS
         }
+        if recording():
+            annotate(span_attributes(outputs))
         return Outputs(outputs, self.version, {"revision": self._revision})
 
     async def _decide(self, batch: EventBatch, start: int) -> Decided:
         chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))
         decided = await self._decider.decide(chunk)
         self._decisions.publish(decided.records)
-        outputs = decided.outputs
-        for event_type, decision, degraded in zip(
-            chunk["event_type"], outputs["decision"], outputs["degraded"], strict=True
-        ):
-            DECISIONS.labels(event_type, decision, self._revision).inc()
-            for missing in filter(None, degraded.split(",")):
-                DEGRADED.labels(missing).inc()
+        self._metrics.observe(decided.records)
         return decided
 
 

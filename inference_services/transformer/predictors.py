@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from inference_services.errors import PredictorGone
+from inference_services.tracing import client_call
 from inference_services.transformer.http_pool import HttpAnswer
 from inference_services.v2_rest import HEADER_LENGTH, encode_request
 
@@ -67,6 +68,7 @@ class V2Client:
         self._path = f"/v2/models/{model}/infer"
         self.model = model
 
+    @client_call
     async def infer(
         self,
         tensors: Mapping[str, NDArray[Any]],

@@ -56,9 +56,15 @@ class FeatureReason:
 
 @dataclass(frozen=True, slots=True)
 class RuleReason:
-    """A rule that decided in the models' place."""
+    """A rule that decided in the models' place.
+
+    Attributes:
+        text: the rule's description.
+        rule: its name; None for the default where no model could score and no rule decided.
+    """
 
     text: str
+    rule: str | None = None
     kind: Literal["rule"] = "rule"
 
 

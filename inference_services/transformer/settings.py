@@ -33,6 +33,8 @@ class TransformerSettings(BaseSettings):
         1.0, gt=0, description="How long it is not asked before one decision tries it again, seconds."
     )
     feast_project: str = Field("fraud", description="Feast project whose keys are read.")
+    rules_file: Path | None = Field(None, description="File of the rules; without one, the models alone decide.")
+    rules_poll_s: float = Field(5.0, gt=0, description="How often the rules file is looked at for a change, seconds.")
     spool_max_bytes: int = Field(64 * 2**20, ge=0, description="Size at which the spool takes no more decisions.")
 
     predictor_token_file: Path | None = Field(

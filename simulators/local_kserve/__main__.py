@@ -16,12 +16,14 @@ from aiohttp import web
 from simulators.local_kserve.api import make_app
 from simulators.local_kserve.controller import Controller
 from simulators.local_kserve.errors import LocalKServeError
-from simulators.local_kserve.plan import read_images, read_runtimes
+from simulators.local_kserve.plan import read_config_maps, read_images, read_runtimes
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m simulators.local_kserve", description=__doc__)
-    parser.add_argument("--manifests", type=Path, required=True, help="folder with serving_runtimes/*.yaml")
+    parser.add_argument(
+        "--manifests", type=Path, required=True, help="folder with serving_runtimes/*.yaml and kustomization.yaml"
+    )
     parser.add_argument("--state-dir", type=Path, required=True, help="logs, fetched bundles, kubeconfig")
     parser.add_argument("--images", type=Path, required=True, help="JSON: image -> {python, env}")
     parser.add_argument("--port", type=int, default=0, help="API port on the loopback interface; 0: a free one")
@@ -43,6 +45,7 @@ async def serve(options: argparse.Namespace) -> None:
         read_runtimes(options.manifests),
         read_images(options.images),
         state_dir,
+        config_maps=read_config_maps(options.manifests),
         ready_timeout_s=options.ready_timeout,
         backoff_s=options.backoff,
         drain_s=options.drain,

@@ -31,6 +31,7 @@ class Controller:
         images: Mapping[str, Image],
         state_dir: Path,
         *,
+        config_maps: Mapping[str, Mapping[str, Path]],
         ready_timeout_s: float,
         backoff_s: float,
         drain_s: float,
@@ -38,6 +39,7 @@ class Controller:
         self._runtimes = runtimes
         self._images = images
         self._state_dir = state_dir
+        self._config_maps = config_maps
         self._times = (ready_timeout_s, backoff_s, drain_s)
         self._services: dict[tuple[str, str], Service] = {}
         self._doors: dict[tuple[str, str], Door] = {}
@@ -109,7 +111,7 @@ class Controller:
             door = self.door(namespace, label)
             return f"127.0.0.1:{door.grpc_port if grpc else door.http_port}"
 
-        return Host(self._state_dir, self._images, resolve, *self._times)
+        return Host(self._state_dir, self._images, resolve, self._config_maps, *self._times)
 
     def _find(self, namespace: str, name: str) -> Service:
         if (namespace, name) not in self._services:

@@ -40,6 +40,7 @@ class RevisionPlan:
     container: dict[str, Any]
     storage_uri: str | None
     scratch: dict[str, str] = field(default_factory=dict)  # mount path of an emptyDir -> volume name
+    config_maps: dict[str, str] = field(default_factory=dict)  # mount path -> name of the ConfigMap
 
     @property
     def model_name(self) -> str:
@@ -73,6 +74,18 @@ def read_runtimes(manifests: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def read_config_maps(manifests: Path) -> dict[str, dict[str, Path]]:
+    """Name -> files by key of every ConfigMap that `manifests`/kustomization.yaml generates; none without that file."""
+    kustomization = manifests / "kustomization.yaml"
+    if not kustomization.exists():
+        return {}
+    found = yaml.safe_load(kustomization.read_text()).get("configMapGenerator") or []
+    return {
+        generated["name"]: {Path(name).name: (manifests / name).resolve() for name in generated.get("files") or []}
+        for generated in found
+    }
+
+
 def template_hash(isvc: Mapping[str, Any], component: str) -> str:
     """Changes exactly when Knative would make a new revision: the canary share is not part of the template."""
     metadata = isvc["metadata"]
@@ -93,10 +106,14 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     container = json.loads(
         json.dumps(container).replace("{{.Name}}", metadata["name"]).replace("{{.Namespace}}", metadata["namespace"])
     )
-    empty = {v["name"] for v in pod.get("volumes") or [] if "emptyDir" in v}
-    scratch = {m["mountPath"]: m["name"] for m in container.get("volumeMounts") or [] if m["name"] in empty}
+    volumes, mounts = pod.get("volumes") or [], container.get("volumeMounts") or []
+    empty = {v["name"]: v["name"] for v in volumes if "emptyDir" in v}
+    maps = {v["name"]: v["configMap"]["name"] for v in volumes if "configMap" in v}
+    scratch, config_maps = (
+        {m["mountPath"]: kind[m["name"]] for m in mounts if m["name"] in kind} for kind in (empty, maps)
+    )
     storage = model["storageUri"] if model is not None else None
-    return RevisionPlan(metadata["name"], metadata["namespace"], component, container, storage, scratch)
+    return RevisionPlan(metadata["name"], metadata["namespace"], component, container, storage, scratch, config_maps)
 
 
 def _runtime(model: Mapping[str, Any], runtimes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Host:
     state_dir: Path
     images: Mapping[str, Image]
     resolve: Resolve
+    config_maps: Mapping[str, Mapping[str, Path]]
     ready_timeout_s: float
     backoff_s: float
     drain_s: float
@@ -129,6 +130,8 @@ class Revision:
         folders = {m: self.host.state_dir / "volumes" / self.name / v for m, v in self.plan.scratch.items()}
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
+        for mount, name in self.plan.config_maps.items():
+            folders[mount] = mounted(name, self.host.config_maps, self.host.state_dir / "config_maps" / self.name)
         if self.plan.storage_uri:
             folder = self.host.state_dir / "models" / self.name
             folders[MODEL_MOUNT] = folder
@@ -197,6 +200,18 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
+
+
+def mounted(name: str, config_maps: Mapping[str, Mapping[str, Path]], root: Path) -> Path:
+    """A folder with links to a ConfigMap's files, so that a change of a file is seen as in a mounted ConfigMap."""
+    if name not in config_maps:
+        raise ManifestError(f"no ConfigMap {name!r}; kustomization.yaml generates {sorted(config_maps)}")
+    folder = root / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for key, path in config_maps[name].items():
+        (folder / key).symlink_to(path)
+    return folder
 
 
 def _fetch(uri: str, folder: Path) -> None:

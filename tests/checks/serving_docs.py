@@ -1,4 +1,4 @@
-"""`python -m tests.checks.serving_docs`: writes the tables of docs/serving.md that follow from the settings."""
+"""`python -m tests.checks.serving_docs`: writes the tables of docs/serving.md that follow from the settings' code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from inference_services.drift_detector.settings import BridgeSettings, DriftSettings
 from inference_services.server_settings import ServerSettings
 from inference_services.transformer.settings import TransformerSettings
 from tests.checks.docs_tables import with_tables
@@ -16,7 +17,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
 def tables() -> dict[str, str]:
     """Markdown tables by the name of their place in the page."""
-    return {"transformer settings": _settings(TransformerSettings), "server settings": _settings(ServerSettings)}
+    return {
+        "transformer settings": _settings(TransformerSettings),
+        "server settings": _settings(ServerSettings),
+        "drift settings": _settings(DriftSettings),
+        "bridge settings": _settings(BridgeSettings),
+    }
 
 
 def _settings(settings: type[BaseSettings]) -> str:

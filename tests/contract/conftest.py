@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import lightgbm
@@ -25,7 +26,11 @@ from feature_repo.feature_names import (
     features_version,
 )
 from inference_services.bundle import Bundle, write_manifest
-from simulators.local_services import free_port
+from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE
+from inference_services.model_names import GNN
+from simulators.local_services import RedisServer, free_port
+from tests.contract.fusion_bundle import PAYMENT, write_fusion
+from tests.contract.graph_bundle import make_graph, write_graph_bundle
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = "fraud-detector"
@@ -46,6 +51,27 @@ class Service:
     @property
     def grpc(self) -> str:
         return f"127.0.0.1:{self.grpc_port}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A served model, and a request that it answers.
+
+    Attributes:
+        service: the process.
+        name: of the model.
+        version: that it is served in.
+        rows: n -> the tensors of n rows.
+        outputs: what comes when a request names no outputs.
+        optional: what comes only when it is named.
+    """
+
+    service: Service
+    name: str
+    version: str
+    rows: Callable[[int], dict[str, np.ndarray]]
+    outputs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
 StartService = Callable[..., Service]
@@ -146,3 +172,77 @@ def predictor(start_service: StartService, lightgbm_bundle: Bundle) -> Service:
     env = {"K_REVISION": "fraud-detector-00001"}
     module = "inference_services.lightgbm_predictor"
     return start_service(module, DETECTOR, f"--model_dir={lightgbm_bundle.folder}", env=env)
+
+
+@pytest.fixture(scope="session")
+def graph_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_graph_bundle(tmp_path_factory.mktemp("bundles") / "gnn")
+
+
+@pytest.fixture(scope="session")
+def graph_predictor(start_service: StartService, graph_bundle: Bundle) -> Service:
+    """The GNN predictor, ready."""
+    return start_service("inference_services.gnn_predictor", GNN, f"--model_dir={graph_bundle.folder}")
+
+
+@pytest.fixture(scope="session")
+def fusion_bundle(lightgbm_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_fusion(tmp_path_factory.mktemp("bundles") / "fusion", lightgbm_bundle.sha12)
+
+
+@pytest.fixture(scope="session")
+def transformer(
+    start_service: StartService,
+    predictor: Service,
+    fusion_bundle: Bundle,
+    redis_server: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Service:
+    """The transformer, ready, before the LightGBM predictor; its graph model is away."""
+    env = {
+        "FRAUD_TRANSFORMER_REDIS_URL": redis_server.url,
+        "FRAUD_TRANSFORMER_FUSION_URI": fusion_bundle.folder.as_uri(),
+        "FRAUD_TRANSFORMER_GNN_URL": "http://127.0.0.1:9",
+        "FRAUD_TRANSFORMER_SPOOL_DIR": str(tmp_path_factory.mktemp("spool") / "spool"),
+        "FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": "5000",
+        "K_REVISION": "fraud-detector-00002",
+    }
+    host = f"--predictor_host=127.0.0.1:{predictor.http_port}"
+    return start_service("inference_services.transformer", DETECTOR, host, env=env)
+
+
+def make_payments(n: int) -> dict[str, np.ndarray]:
+    """The event fields of n payments of different amounts."""
+    rows = [{**PAYMENT, "event_id": f"contract-{i}", "amount": 1_000 + i} for i in range(n)]
+    dtypes = {str: np.object_, int: np.int64}
+    return {name: np.array([row[name] for row in rows], dtypes[type(PAYMENT[name])]) for name in PAYMENT}
+
+
+@pytest.fixture(scope="session")
+def triton_grpc() -> Iterator[Any]:
+    """tritonclient's gRPC client."""
+    from tests.contract.v2_clients import triton_grpc_process
+
+    with triton_grpc_process() as client:
+        yield client
+
+
+@pytest.fixture(params=["transformer", "lightgbm", "gnn"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each of the three services, one after the other."""
+
+    def of(name: str) -> Any:
+        return request.getfixturevalue(name)
+
+    scores = ("raw_score", "log_odds", "probability")
+    if request.param == "lightgbm":
+        version = of("lightgbm_bundle").label
+        return Target(of("predictor"), DETECTOR, version, make_rows, scores, ("contributions",))
+    if request.param == "gnn":
+        bundle = of("graph_bundle")
+        influences = (NEIGHBOUR_INFLUENCE, ENDPOINT_INFLUENCE)
+        return Target(
+            of("graph_predictor"), GNN, bundle.label, lambda n: make_graph(n, bundle.sha12), scores, influences
+        )
+    decisions = ("fraud_probability", "decision", "lightgbm_probability", "gnn_probability", "reasons", "degraded")
+    return Target(of("transformer"), DETECTOR, of("fusion_bundle").label, make_payments, decisions)

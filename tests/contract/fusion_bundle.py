@@ -26,8 +26,15 @@ PAYMENT = {
 
 
 def write_fusion(
-    folder: Path, lightgbm: str = L1, offsets: dict[str, dict[str, float]] | None = None, gnn: str = G1
+    folder: Path,
+    lightgbm: str = L1,
+    offsets: dict[str, dict[str, float]] | None = None,
+    gnn: str = G1,
+    *,
+    older: bool = False,
 ) -> Bundle:
+    """An older one knows no missing graph."""
+
     def pair(lgb: str | None, graph: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
         return {"lightgbm": lgb, "gnn": graph, "mask": mask, "weights": weights, "intercept": b}
 
@@ -37,6 +44,12 @@ def write_fusion(
         pair(lightgbm, None, "no_store", [0.9, 0.0], -0.3),
         pair(None, gnn, "full", [0.0, 1.0], 0.0),
     ]
+    if not older:
+        pairs += [
+            pair(lightgbm, gnn, "no_graph", [0.8, 0.3], -0.1),
+            pair(lightgbm, None, "no_graph", [1.0, 0.0], 0.0),
+            pair(None, gnn, "no_graph", [0.0, 1.0], 0.0),
+        ]
     kinds = ("trip_requested", "trip_completed", "payment_authorized", "promo_redeemed", "refund_claimed")
     limits = {kind: {"review": 0.3, "block": 0.8} for kind in (*kinds, "account_changed")}
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from inference_services.bundle import Bundle
 from tests.contract.conftest import DETECTOR as NAME
 from tests.contract.conftest import ROOT, Service, StartService, make_rows
-from tests.contract.test_lightgbm_predictor import body, kserve_request, run_once, triton_inputs
+from tests.contract.test_lightgbm_predictor import body, run_once
+from tests.contract.v2_clients import kserve_request, triton_inputs
 
 TOKEN, NEXT = "a-token-" + "7" * 32, "the-next-" + "8" * 32
 ALLOWED = {"authorization": f"Bearer {TOKEN}"}
@@ -81,7 +82,7 @@ def test_probes_and_scrapers_need_none(path: str, guarded: Service):
 
 
 async def test_kserve_clients_send_it(guarded: Service):
-    request = kserve_request(make_rows(1), binary=True)
+    request = kserve_request(NAME, make_rows(1), binary=True)
     rest = InferenceRESTClient(RESTConfig(protocol="v2", retries=1, timeout=10))
     assert await rest.infer(guarded.url, request, headers=dict(ALLOWED), model_name=NAME)
     with pytest.raises(httpx.HTTPStatusError, match="401"):

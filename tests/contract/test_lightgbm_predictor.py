@@ -9,12 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-import grpc
 import httpx
 import numpy as np
 import pytest
-import tritonclient.http
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 from feature_repo.feature_names import CATEGORICAL_FEATURES, MODEL_FEATURES, STORE_FEATURES
 from inference_services.bundle import Bundle
@@ -51,15 +48,6 @@ def output(answer: dict[str, Any], name: str) -> list[Any]:
     return next(o["data"] for o in answer["outputs"] if o["name"] == name)
 
 
-def triton_inputs(columns: dict[str, np.ndarray]) -> list[Any]:
-    inputs = []
-    for name, values in columns.items():
-        tensor = tritonclient.http.InferInput(name, [len(values)], "BYTES" if values.dtype == object else "FP64")
-        tensor.set_data_from_numpy(values)
-        inputs.append(tensor)
-    return inputs
-
-
 def test_rest_json_answers_what_the_bundle_scores(predictor: Service, expected: np.ndarray, lightgbm_bundle: Bundle):
     answer = post(predictor, body(make_rows(3, seed=5))).json()
     np.testing.assert_allclose(output(answer, "probability"), expected, rtol=1e-12)
@@ -67,43 +55,6 @@ def test_rest_json_answers_what_the_bundle_scores(predictor: Service, expected: 
     assert answer["parameters"]["revision"] == "fraud-detector-00001"
     assert answer["id"]
     assert {o["name"] for o in answer["outputs"]} == {"raw_score", "log_odds", "probability"}
-
-
-def test_triton_http_client_gets_the_same_answer(predictor: Service, expected: np.ndarray):
-    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{predictor.http_port}") as client:
-        assert client.is_model_ready(NAME)
-        answer = client.infer(NAME, triton_inputs(make_rows(3, seed=5)))
-        np.testing.assert_allclose(answer.as_numpy("probability"), expected, rtol=1e-12)
-
-
-def test_triton_grpc_client_gets_the_same_answer(predictor: Service, expected: np.ndarray):
-    columns = json.dumps({name: values.tolist() for name, values in make_rows(3, seed=5).items()})
-    command = [sys.executable, "tests/contract/triton_grpc_call.py", predictor.grpc, NAME, columns, "probability"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 0, ended.stderr
-    np.testing.assert_allclose(json.loads(ended.stdout), expected, rtol=1e-12)
-
-
-def kserve_request(columns: dict[str, np.ndarray], *, binary: bool) -> InferRequest:
-    inputs = []
-    for name, values in columns.items():
-        tensor = InferInput(name, [len(values)], "BYTES" if values.dtype == object else "FP64")
-        tensor.set_data_from_numpy(values, binary_data=binary)
-        inputs.append(tensor)
-    return InferRequest(model_name=NAME, infer_inputs=inputs)
-
-
-async def test_kserve_clients_get_the_same_answer(predictor: Service, expected: np.ndarray):
-    columns = make_rows(3, seed=5)
-    rest = InferenceRESTClient(RESTConfig(protocol="v2", retries=1, timeout=10))
-    for binary in (False, True):
-        answer = await rest.infer(predictor.url, kserve_request(columns, binary=binary), model_name=NAME)
-        np.testing.assert_allclose(answer.get_output_by_name("probability").as_numpy(), expected, rtol=1e-12)
-    await rest.close()
-    client = InferenceGRPCClient(predictor.grpc, timeout=10)
-    answer = await client.infer(kserve_request(columns, binary=True))
-    np.testing.assert_allclose(answer.get_output_by_name("probability").as_numpy(), expected, rtol=1e-12)
-    await client.close()
 
 
 def test_matrix_form_equals_named_form(predictor: Service, expected: np.ndarray, lightgbm_bundle: Bundle):
@@ -227,16 +178,6 @@ def test_v1_request_is_400(predictor: Service):
     response = httpx.post(f"{predictor.url}/v1/models/{NAME}:predict", json={"instances": [[1.0]]})
     assert response.status_code == 400
     assert "V2" in response.json()["error"]
-
-
-async def test_bad_grpc_request_is_invalid_argument(predictor: Service):
-    columns = make_rows(2)
-    del columns["amount"]
-    client = InferenceGRPCClient(predictor.grpc, timeout=10)
-    with pytest.raises(grpc.aio.AioRpcError, match="'amount' is missing") as caught:
-        await client.infer(kserve_request(columns, binary=True))
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    await client.close()
 
 
 def test_server_still_answers_after_bad_requests(predictor: Service):

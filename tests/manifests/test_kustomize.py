@@ -13,6 +13,8 @@ import kubernetes.client
 import pytest
 import yaml
 
+from simulators.local_kserve.plan import Image, plan, process, read_config_maps
+from simulators.local_kserve.revision import mounted
 from tests.manifest_checks import Object, build, check_core, check_crd, is_core, name
 
 ROOT = Path(__file__).parents[2]
@@ -93,8 +95,8 @@ def test_custom_object_survives_the_kserve_sdk(thing: Object, monkeypatch: pytes
 def test_policy_is_packed_into_a_config_map_with_a_stable_name(objects: list[Object]) -> None:
     maps = [thing for thing in objects if thing["kind"] == "ConfigMap"]
     assert [thing["metadata"]["name"] for thing in maps] == ["fraud-policy"]
-    packed = yaml.safe_load(maps[0]["data"]["threshold_settings.yaml"])
-    assert packed == yaml.safe_load((BASE / "policy" / "threshold_settings.yaml").read_text())
+    data = maps[0]["data"]
+    assert data == {name: (BASE / "policy" / name).read_text() for name in ("rules.yaml", "threshold_settings.yaml")}
 
 
 def test_transformer_latency_budget_is_the_policys() -> None:
@@ -102,6 +104,17 @@ def test_transformer_latency_budget_is_the_policys() -> None:
     detector = next(t for t in custom() if name(t) == "InferenceService fraud-detector")
     env = {e["name"]: e["value"] for e in container(detector)["env"]}
     assert env["FRAUD_TRANSFORMER_LATENCY_BUDGET_MS"] == str(policy["latency_budget_ms"])
+
+
+def test_the_transformer_s_rules_are_the_policys_and_mounted_so_that_a_change_reaches_it() -> None:
+    spec = next(t for t in custom() if name(t) == "InferenceService fraud-detector")["spec"]["transformer"]
+    env = {e["name"]: e["value"] for e in spec["containers"][0]["env"]}
+    folder, _, file = env["FRAUD_TRANSFORMER_RULES_FILE"].rpartition("/")
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == folder]
+    (volume,) = [v for v in spec["volumes"] if v["name"] == mount["name"]]
+    assert "subPath" not in mount
+    assert volume["configMap"] == {"name": "fraud-policy"}
+    assert file == "rules.yaml"
 
 
 def test_every_model_names_a_runtime_that_supports_it() -> None:
@@ -172,3 +185,16 @@ def test_broken_kustomization_is_caught(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [absent.yaml]\n")
     with pytest.raises(AssertionError, match="absent"):
         build(tmp_path)
+
+
+def test_a_local_run_is_given_the_same_rules(tmp_path: Path) -> None:
+    detector = next(t for t in custom() if name(t) == "InferenceService fraud-detector")
+    planned = plan(detector, "transformer", {})
+    (mount,) = planned.config_maps
+    folder = mounted(planned.config_maps[mount], read_config_maps(BASE), tmp_path)
+    image = {"fraud-transformer": Image(python="python")}
+    local = process(
+        planned, image, revision="r", ports=(1, 2), folders={mount: folder}, resolve=lambda label, grpc: "127.0.0.1:1"
+    )
+    file = Path(local.env["FRAUD_TRANSFORMER_RULES_FILE"])
+    assert file.resolve() == BASE / "policy" / "rules.yaml"

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
+from inference_services.transformer import decisions as module
 from inference_services.transformer.decisions import FIELD, LOST, STREAM, DecisionLog, spool_file
 from simulators.local_services import RedisServer
 
@@ -134,3 +136,41 @@ async def test_a_spool_that_cannot_be_read_does_not_hold_up_new_decisions(redis_
     log.stop()
     await log.run()
     assert stream(redis_url) == records(0, 3)
+
+
+async def test_decisions_wait_in_the_spool_while_the_stream_is_full(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_STREAM_LENGTH", 5)
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    spool = tmp_path / spool_file()
+    log = DecisionLog(redis_url, tmp_path, 10_000)
+    running = asyncio.create_task(log.run())
+    log.publish(decisions(0, 6))
+    await until(lambda: len(stream(redis_url)) == 6)
+    log.publish(decisions(6, 9))
+    await until(lambda: spool.exists() and spool.read_bytes().count(b"\n") == 3)
+    assert stream(redis_url) == records(0, 6)
+    with redis.Redis.from_url(redis_url) as client:  # as the sink does with what it has written
+        client.xtrim(STREAM, maxlen=1, approximate=False)
+        await until(lambda: len(stream(redis_url)) == 4)
+    assert stream(redis_url) == records(5, 9)
+    log.stop()
+    await running
+
+
+async def test_a_batch_that_cannot_be_recorded_is_counted_and_the_next_ones_are_delivered(
+    redis_url: str, tmp_path: Path
+):
+    class Spoilt(Encoded):
+        def encode(self) -> Iterator[bytes]:  # type: ignore[override]
+            yield self[0]
+            raise ValueError("a defect")
+
+    log, lost = DecisionLog(redis_url, tmp_path, 10_000), LOST._value.get()
+    log.publish(Spoilt(records(0, 3)))
+    log.publish(decisions(3, 5))
+    log.stop()
+    await log.run()
+    assert stream(redis_url) == [*records(0, 1), *records(3, 5)]
+    assert LOST._value.get() == lost + 2

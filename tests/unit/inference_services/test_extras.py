@@ -15,18 +15,32 @@ ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = ("components", "feature_repo", "inference_services", "pipelines", "simulators")
 # Modules that are not called as their distribution is.
-DISTRIBUTIONS = {"grpc": "grpcio", "kfp.kubernetes": "kfp-kubernetes", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "grpc": "grpcio",
+    "kfp.kubernetes": "kfp-kubernetes",
+    "opentelemetry": "opentelemetry-api",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 PACKAGES = {
     "features": ["feature_repo"],
     "transformer": ["inference_services.transformer"],
     "lightgbm-predictor": ["inference_services.lightgbm_predictor"],
     "gnn-predictor": ["inference_services.gnn_predictor"],
+    "decision-log": ["inference_services.decision_log"],
     "drift": ["inference_services.drift_detector"],
     "pipelines": ["pipelines", "components"],
     "simulators": ["simulators"],
 }
-# Never imported: versions that alibi-detect needs held back.
-HELD = {"drift": {"pillow", "numba"}}
+# Loaded when the environment asks for traces.
+TRACING = {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
+# Never imported by us: those, and versions that alibi-detect needs held back.
+HELD = {
+    "transformer": TRACING,
+    "lightgbm-predictor": TRACING,
+    "gnn-predictor": TRACING,
+    "drift": TRACING | {"pillow", "numba"},
+}
 
 
 def path_of(module: str) -> Path | None:

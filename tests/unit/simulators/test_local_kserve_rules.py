@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from simulators.local_kserve.errors import ApiError, ManifestError
-from simulators.local_kserve.plan import Image, RevisionPlan, plan, process, template_hash
+from simulators.local_kserve.plan import Image, RevisionPlan, plan, process, read_config_maps, template_hash
 from simulators.local_kserve.resources import json_patch, merge_patch
+from simulators.local_kserve.revision import mounted
 from simulators.local_kserve.traffic import Rollout, Split, Target, advance, plan_traffic
 
 
@@ -158,3 +159,21 @@ def test_image_runtime_and_format_that_are_not_there_are_named() -> None:
         plan(isvc(), "predictor", {"other": RUNTIME})
     with pytest.raises(ManifestError, match="not 'sklearn'"):
         plan(isvc(modelFormat={"name": "sklearn"}), "predictor", {"fake": RUNTIME})
+
+
+def test_a_mounted_config_map_is_the_files_that_kustomize_packs(tmp_path: Path) -> None:
+    mounts = [{"name": "policy", "mountPath": "/etc/policy"}, {"name": "spool", "mountPath": "/spool"}]
+    volumes = [{"name": "policy", "configMap": {"name": "limits"}}, {"name": "spool", "emptyDir": {}}]
+    spec = {"transformer": {"volumes": volumes, "containers": [{"volumeMounts": mounts}]}}
+    planned = plan({"metadata": {"name": "echo", "namespace": "fraud"}, "spec": spec}, "transformer", {})
+    assert (planned.config_maps, planned.scratch) == ({"/etc/policy": "limits"}, {"/spool": "spool"})
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "a.yaml").write_text("first")
+    (tmp_path / "kustomization.yaml").write_text("configMapGenerator: [{name: limits, files: [policy/a.yaml]}]")
+    found = read_config_maps(tmp_path)
+    folder = mounted("limits", found, tmp_path / "state")
+    (tmp_path / "policy" / "a.yaml").write_text("second")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.yaml": "second"}
+    with pytest.raises(ManifestError, match=r"no ConfigMap 'other'; .*\['limits'\]"):
+        mounted("other", found, tmp_path / "state")
+    assert read_config_maps(tmp_path / "policy") == {}
