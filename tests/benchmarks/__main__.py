@@ -20,6 +20,7 @@ GROUPS = {
     "serving": [],
     "simulator": ["simulator"],
     "materialization": ["materialization"],
+    "rules": ["rules"],
     "models": ["single_row", "gnn_scoring", "gnn_refresh", "training_run"],
 }
 
