@@ -19,10 +19,10 @@ from feature_repo.event_schemas import CATALOGUE
 from inference_services.errors import InvalidRequest
 from inference_services.served import Served
 from inference_services.tracing import annotate, recording
-from inference_services.transformer.decider import Decided, Decider, timed
+from inference_services.transformer.decider import Decided, Decider
 from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.decode import decode_events
-from inference_services.transformer.metrics import DecisionMetrics, span_attributes
+from inference_services.transformer.metrics import DecisionMetrics, span_attributes, timed
 from inference_services.v2 import Array, Datatype, Tensors
 from inference_services.v2_model import Outputs, V2Model
 

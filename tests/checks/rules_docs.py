@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from feature_repo.event_schemas import CATALOGUE, SCORED_EVENT_TYPES
 from feature_repo.feature_names import MODEL_FEATURES
-from inference_services.transformer.rules import metrics
 from inference_services.transformer.rules.language import BOOLEANS, NUMBERS, TEXTS
 from inference_services.transformer.rules.rule_file import NamedList, Rule
 from tests.checks.docs_tables import with_tables
@@ -23,7 +21,6 @@ def tables() -> dict[str, str]:
         "rule fields": _fields(Rule),
         "list fields": _fields(NamedList),
         "event fields": _event_fields(),
-        "metrics": _metrics(),
     }
 
 
@@ -44,17 +41,6 @@ def _event_fields() -> str:
             continue
         where = "all" if len(having) == len(SCORED_EVENT_TYPES) else ", ".join(f"`{kind}`" for kind in having)
         lines.append(f"| `{name}` | {types[name]} | {where} | {spec.description.rstrip('.')} |")
-    return "\n".join(lines)
-
-
-def _metrics() -> str:
-    lines = ["| metric | labels | meaning |", "|---|---|---|"]
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            (described,) = metric.describe()
-            suffix = "_total" if described.type == "counter" else ""
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            lines.append(f"| `{described.name}{suffix}` | {labels} | {described.documentation} |")
     return "\n".join(lines)
 
 

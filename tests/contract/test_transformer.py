@@ -492,6 +492,9 @@ def test_a_rule_overrides_the_models_and_gives_the_first_reason(decide: DecideOn
     assert without_neighbours(record["reasons"]) == [rule_reason("dear"), FEATURE_REASON, GRAPH_REASON]
     said = {"decided_by": "dear", "action": "block", "matched": ["dear"], "dry_run": ["tried"], "failed": []}
     assert record["rules"] == {"sha256": rules.sha256, **said}
+    read = DecisionRecord.from_json(orjson.dumps(record)).rules
+    assert read is not None
+    assert (read.decided_by, read.action, read.dry_run) == ("dear", "block", ("tried",))
 
 
 def test_an_event_that_only_a_rule_flags_costs_no_second_call(decide: DecideOne):
