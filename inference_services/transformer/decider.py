@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,12 +27,11 @@ from inference_services.calibration import FULL, NO_GRAPH, NO_STORE
 from inference_services.errors import PartDown, PredictorGone
 from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
-from inference_services.tracing import span
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
-from inference_services.transformer.metrics import STAGE
+from inference_services.transformer.metrics import stage_series, timed
 from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
 from inference_services.transformer.rules.outcome import RuleOutcome
@@ -93,13 +91,6 @@ class _Models:
     fused: Fused
     graph: AskedGraph | None
     mask: str
-
-
-@contextmanager
-def timed(stage: str) -> Iterator[None]:
-    """Observes the duration of a stage, and makes it a span."""
-    with span(stage), STAGE.labels(stage).time():
-        yield
 
 
 class Decider:
@@ -171,7 +162,7 @@ class Decider:
         }
         # The loop's own clock, by which deadlines are kept, counts milliseconds.
         latency_ms = (time.perf_counter() - begun) * 1000
-        STAGE.labels("total").observe(latency_ms / 1000)
+        stage_series("total").observe_one(latency_ms / 1000)
         records = DecisionBatch(
             batch,
             features,

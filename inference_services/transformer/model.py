@@ -22,11 +22,11 @@ from inference_services.errors import InvalidRequest
 from inference_services.request_context import request_id
 from inference_services.served import Served
 from inference_services.tracing import annotate, recording
-from inference_services.transformer.decider import Decider, timed
+from inference_services.transformer.decider import Decider
 from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.decode import decode_event, decode_events
 from inference_services.transformer.gathering import Gathering
-from inference_services.transformer.metrics import DecisionMetrics, span_attributes
+from inference_services.transformer.metrics import DecisionMetrics, span_attributes, timed
 from inference_services.v2 import Array, Datatype, Tensors
 from inference_services.v2_model import Outputs, V2Model
 
