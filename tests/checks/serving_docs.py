@@ -18,14 +18,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 def tables() -> dict[str, str]:
     """Markdown tables by the name of their place in the page."""
     return {
-        "transformer settings": _settings(TransformerSettings),
-        "server settings": _settings(ServerSettings),
-        "drift settings": _settings(DriftSettings),
-        "bridge settings": _settings(BridgeSettings),
+        "transformer settings": settings_table(TransformerSettings),
+        "server settings": settings_table(ServerSettings),
+        "drift settings": settings_table(DriftSettings),
+        "bridge settings": settings_table(BridgeSettings),
     }
 
 
-def _settings(settings: type[BaseSettings]) -> str:
+def settings_table(settings: type[BaseSettings]) -> str:
+    """A row for each environment variable of a settings class."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     prefix = settings.model_config["env_prefix"]
     for name, field in settings.model_fields.items():
