@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules check-simulator check-world check-parity check-scale check-models compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules bench-observability check-simulator check-world check-parity check-scale check-models compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench-models: env ## measure one row through the trees, and the whole training p
 
 bench-rules: env $(VENV)/.bench ## measure what the rules cost a decision, and the same in other libraries
 	@$(BIN)/python -W ignore -m tests.benchmarks rules
+
+bench-observability: env ## measure what ids, counts, tokens and traces cost around a request
+	@$(BIN)/python -W ignore -m tests.benchmarks observability
 
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
