@@ -90,6 +90,15 @@ check-parity: env ## send a week through the stream and compare every online fea
 check-models: env ## prove what the models reach on worlds that they were not developed on (ARGS="--quick")
 	@$(BIN)/python -W ignore -m tests.checks.models_proof $(ARGS)
 
+check-faults: env ## kill, stop, slow and corrupt each part of the serving path under load (15 minutes)
+	@$(BIN)/python -W ignore -m tests.checks.faults $(ARGS)
+
+check-fuzz: env ## send 21,000 hostile requests to the three models
+	@$(BIN)/python -W ignore -m tests.checks.fuzz $(ARGS)
+
+check-soak: env ## send 100,000 events through the whole path, and look for growth
+	@$(BIN)/python -W ignore -m tests.checks.soak $(ARGS)
+
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)
 
