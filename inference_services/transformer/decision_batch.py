@@ -44,7 +44,7 @@ class DecisionBatch:
         fusion: label of the fusion bundle.
         policy_sha256: hash of its policy.
         revision: of this process.
-        request_id: of the request that the events came in.
+        request_ids: of the request that each event came in.
         decided_at: microseconds since the epoch.
         latency_ms: of the decisions together.
         rules: of each event, what the rules said; empty where none were evaluated.
@@ -63,7 +63,7 @@ class DecisionBatch:
     fusion: str
     policy_sha256: str
     revision: str
-    request_id: str
+    request_ids: Sequence[str]
     decided_at: int
     latency_ms: float
     rules: Sequence[RulesRecord] = ()
@@ -89,7 +89,7 @@ class DecisionBatch:
                 "schema": SCHEMA,
                 "decision_id": f"{_PROCESS}-{self.serial}-{row}",
                 "event_id": events[row]["event_id"],
-                "request_id": self.request_id,
+                "request_id": self.request_ids[row],
                 "decided_at": self.decided_at,
                 "event": events[row],
                 "decision": outputs["decision"][row],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Mapping
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -123,7 +124,7 @@ class DecisionMetrics:
                 NO_PAST.labels(kind).inc(without)
 
 
-def span_attributes(outputs: dict[str, Array]) -> dict[str, Any]:
+def span_attributes(outputs: Mapping[str, Array]) -> dict[str, Any]:
     """What the span of a request says of its decisions."""
     decisions = Tally(outputs["decision"].tolist())
     missing = sorted({part for parts in set(outputs["degraded"].tolist()) for part in parts.split(",") if part})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
@@ -97,7 +97,12 @@ class RuleFile(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice: YAML would silently keep the last."""
+    """Refuses a key that is given twice, of which YAML would keep the last, and leaves dates to the model to read."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -121,7 +126,7 @@ def parse(content: bytes, source: str) -> RuleFile:
         raise BadSettings(f"{source}: has {len(content):,} bytes, {MAX_BYTES:,} are allowed")
     try:
         tree: Any = yaml.load(content, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadSettings(f"{source} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return RuleFile.model_validate(tree)
@@ -138,5 +143,5 @@ def _where(tree: Any, place: tuple[int | str, ...]) -> str:
     position = int(place[1])
     entry = tree["rules"][position]
     name = entry.get("name") if isinstance(entry, dict) else None
-    rule = f"rule {name:.60}" if isinstance(name, str) else f"rule {position + 1}"
+    rule = f"rule {name:.60}" if isinstance(name, str) and name.isprintable() else f"rule {position + 1}"
     return "".join(f"{part}: " for part in (rule, *place[2:]))
