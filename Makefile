@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ bench-features: env $(VENV)/.bench ## measure reading, streaming and the trainin
 bench-models: env ## measure one row through the trees, and the whole training pipeline on a million events
 	@$(BIN)/python -W ignore -m tests.benchmarks models
 
+bench-rules: env $(VENV)/.bench ## measure what the rules cost a decision, and the same in other libraries
+	@$(BIN)/python -W ignore -m tests.benchmarks rules
+
+bench-observability: env ## measure what ids, counts, tokens and traces cost around a request
+	@$(BIN)/python -W ignore -m tests.benchmarks observability
+
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
 
@@ -83,6 +89,15 @@ check-parity: env ## send a week through the stream and compare every online fea
 
 check-models: env ## prove what the models reach on worlds that they were not developed on (ARGS="--quick")
 	@$(BIN)/python -W ignore -m tests.checks.models_proof $(ARGS)
+
+check-faults: env ## kill, stop, slow and corrupt each part of the serving path under load (15 minutes)
+	@$(BIN)/python -W ignore -m tests.checks.faults $(ARGS)
+
+check-fuzz: env ## send 21,000 hostile requests to the three models
+	@$(BIN)/python -W ignore -m tests.checks.fuzz $(ARGS)
+
+check-soak: env ## send 100,000 events through the whole path, and look for growth
+	@$(BIN)/python -W ignore -m tests.checks.soak $(ARGS)
 
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)

@@ -17,9 +17,10 @@ from inference_services.errors import BundleError
 
 Vector = NDArray[np.float64]
 
-# Availability masks: everything was known, or the feature store was down.
+# Availability masks: everything was known, the feature store was down, or embeddings alone could not be read.
 FULL = "full"
 NO_STORE = "no_store"
+NO_GRAPH = "no_graph"
 
 
 def sigmoid(log_odds: Vector) -> Vector:
@@ -45,14 +46,14 @@ class Platt:
         return sigmoid(self.log_odds(raw))
 
 
-def read_calibrations(content: Any, masks: tuple[str, ...]) -> Mapping[str, Platt]:
-    """Returns the calibration for each availability mask from a parsed `calibration.json`.
+def read_calibrations(content: Any, masks: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Platt]:
+    """Returns the calibration for each availability mask of a parsed `calibration.json`; optional ones may be absent.
 
     Raises:
         BundleError: a mask is missing, or a slope or intercept is not a finite number.
     """
     result = {}
-    for mask in masks:
+    for mask in (*masks, *(name for name in optional if isinstance(content, dict) and name in content)):
         try:
             platt = Platt(float(content[mask]["slope"]), float(content[mask]["intercept"]))
         except (KeyError, TypeError, ValueError):

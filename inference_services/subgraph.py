@@ -88,6 +88,11 @@ class Subgraph:
             event_features=head_features(batch, features),
         )
 
+    def unread(self, dim: int) -> Embeddings:
+        """The embeddings [E + M, dim] and known flags of a store that cannot give them: NaN and 0."""
+        m = len(self.kinds)
+        return np.full((m, dim), np.nan, np.float32), np.zeros(m, np.float32)
+
     def tensors(self, embeddings: Mapping[str, Embeddings]) -> dict[str, NDArray[Any]]:
         """Returns the predictor's input tensors.
 

@@ -6,7 +6,11 @@ Spans wait in a queue of bounded size (OTEL_BSP_*) and a thread sends them; when
 from __future__ import annotations
 
 import atexit
+import logging
+import math
 import os
+import time
+from collections.abc import Callable
 from threading import Thread
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -42,8 +46,32 @@ def exporting_tracer(served: Served) -> Tracer:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except Exception as error:  # the SDK raises ValueError, TypeError and those of requests
         raise BadSettings(f"tracing cannot start, look at the OTEL_* variables: {error}") from None
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(Seldom())
     atexit.register(_flush, provider)
     return provider.get_tracer("inference_services")
+
+
+class Seldom(logging.Filter):
+    """Lets each kind of message pass once in a while: a collector that is away is told of at every try.
+
+    Args:
+        pause_s: between two of a kind.
+        clock: seconds, rising.
+    """
+
+    def __init__(self, pause_s: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        now = self._clock()
+        if now - self._told.get(str(record.msg), -math.inf) < self._pause_s:
+            return False
+        self._told[str(record.msg)] = now
+        return True
 
 
 def _flush(provider: TracerProvider) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from pipelines.cli_decisions import decisions_app
 from pipelines.cli_errors import exit_code
 from pipelines.cli_evaluate import evaluate
 from pipelines.cli_features import features_app
@@ -33,6 +34,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Event log and datasets.")
 app.add_typer(data_app, name="data")
 app.add_typer(rules_app, name="rules")
 app.add_typer(features_app, name="features")
+app.add_typer(decisions_app, name="decisions")
 app.command()(evaluate)
 
 DriftPython = Annotated[Path, typer.Option(help="Interpreter of the drift detector's environment.")]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.table import Table
 from pipelines.progress import Bars
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipelines.rule_backtest import RuleResult
 
 rules_app = typer.Typer(no_args_is_help=True, help="Rules that decide beside the models.")
 
@@ -54,7 +58,7 @@ def rules_test(
     from inference_services.policy_settings import ThresholdSettings
     from inference_services.transformer.rules.rule_set import RuleSet
     from pipelines.local_stack import MANIFESTS
-    from pipelines.rule_backtest import History, backtest, choose
+    from pipelines.rule_backtest import ALL_TYPES, History, backtest, choose
     from pipelines.steps import choose_dataset
 
     workspace = Workspace(home.absolute())
@@ -78,6 +82,18 @@ def rules_test(
         }
         console.print_json(json.dumps(found))
         return
+    console.print(table_of(results))
+    for result in results:
+        if result.errors and result.event_type == ALL_TYPES:
+            console.print(
+                f"{result.rule} could not be evaluated on {result.errors:,} events", style="red", markup=False
+            )
+    days = (data.cutoff - data.first_day).days
+    console.print(f"dataset {data.sha12}, {days} days, labels before {data.cutoff}; money in toman")
+
+
+def table_of(results: Sequence[RuleResult]) -> Table:
+    """One row for each rule and event type."""
     heads = ("matches", "fraud", "honest", "unlabelled", "precision", "recall", "false positives", "saved", "at risk")
     table = Table("rule", "mode", "action", "events of type", *heads)
     for r in results:
@@ -86,13 +102,7 @@ def rules_test(
         money = (f"{r.saved:,.0f}", f"{r.at_risk:,.0f}")
         where = f"{r.event_type} ({r.events:,})"
         table.add_row(r.rule, r.mode.replace("_", " "), r.action or "", where, *counts, *shares, *money)
-    console.print(table)
-    failing = {r.rule: r.errors for r in results if r.errors and r.event_type == "all"}
-    for name, errors in failing.items():
-        console.print(f"{name} could not be evaluated on {errors:,} events", style="red", markup=False)
-    console.print(
-        f"dataset {data.sha12}, labels before {data.cutoff}; money in toman, {(data.cutoff - data.first_day).days} days"
-    )
+    return table
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

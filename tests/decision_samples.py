@@ -76,7 +76,7 @@ def decisions(n: int = 3, **changes: Any) -> DecisionBatch:
         "fusion": "9-cccccccccccc",
         "policy_sha256": "0" * 64,
         "revision": "fraud-detector-00001",
-        "request_id": "a-request",
+        "request_ids": ["a-request"] * n,
         "decided_at": 1_780_000_000_000_000,
         "latency_ms": 1.23456,
     }

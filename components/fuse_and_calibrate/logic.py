@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]  # it ships none
 
 from components.errors import TooFewLabels
-from inference_services.calibration import FULL, NO_STORE, sigmoid
+from inference_services.calibration import FULL, NO_GRAPH, NO_STORE, sigmoid
 
 Vector = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ class FusionRow:
     Attributes:
         lightgbm: content id of the LightGBM bundle that answered, None when none did.
         gnn: content id of the GNN bundle that answered, None when none did.
-        mask: availability of the features: "full", or "no_store" (then the GNN is not asked).
+        mask: what was available: "full", "no_graph" (no embeddings), or "no_store" (then the GNN is not asked).
         weights: of the LightGBM and the GNN log-odds, none negative.
         intercept: log-odds.
     """
@@ -67,7 +67,9 @@ def fit_pair(lightgbm: Vector, gnn: Vector, y: Vector) -> tuple[tuple[float, flo
     return (float(fit.x[0]), float(fit.x[1])), float(fit.x[2])
 
 
-def fusion_rows(lightgbm: Mapping[str, Vector], gnn: Mapping[str, Vector], y: Vector) -> list[FusionRow]:
+def fusion_rows(
+    lightgbm: Mapping[str, Vector], gnn: Mapping[str, Vector], no_graph: Mapping[str, Vector], y: Vector
+) -> list[FusionRow]:
     """A row for every pair of versions, and for every version alone.
 
     A model alone keeps its own calibration, so its row changes nothing.
@@ -75,15 +77,18 @@ def fusion_rows(lightgbm: Mapping[str, Vector], gnn: Mapping[str, Vector], y: Ve
     Args:
         lightgbm: calibrated log-odds [n] of the calibration events by content id, the new version first.
         gnn: likewise.
+        no_graph: likewise without their graph, of those graph models that can answer so.
         y: 1.0 or 0.0, shape [n].
     """
     rows = []
-    for of_lightgbm, l_odds in lightgbm.items():
-        for of_gnn, g_odds in gnn.items():
-            weights, intercept = fit_pair(l_odds, g_odds, y)
-            rows.append(FusionRow(of_lightgbm, of_gnn, FULL, weights, intercept))
-    rows += [FusionRow(sha12, None, mask, (1.0, 0.0), 0.0) for sha12 in lightgbm for mask in (FULL, NO_STORE)]
-    rows += [FusionRow(None, sha12, FULL, (0.0, 1.0), 0.0) for sha12 in gnn]
+    masks = (FULL, NO_GRAPH, NO_STORE)
+    for mask, odds in ((FULL, gnn), (NO_GRAPH, no_graph)):
+        for of_lightgbm, l_odds in lightgbm.items():
+            for of_gnn, g_odds in odds.items():
+                weights, intercept = fit_pair(l_odds, g_odds, y)
+                rows.append(FusionRow(of_lightgbm, of_gnn, mask, weights, intercept))
+        rows += [FusionRow(None, sha12, mask, (0.0, 1.0), 0.0) for sha12 in odds]
+    rows += [FusionRow(sha12, None, mask, (1.0, 0.0), 0.0) for sha12 in lightgbm for mask in masks]
     return rows
 
 

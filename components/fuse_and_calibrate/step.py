@@ -18,7 +18,7 @@ from components.fuse_and_calibrate.thresholds import cheapest_thresholds
 from feature_repo.datasets import Dataset
 from inference_services.alarm_groups import Offsets, alarm_groups, alarm_offset, alarm_score
 from inference_services.bundle import Bundle, verify, write_manifest
-from inference_services.calibration import FULL, read_calibrations, sigmoid
+from inference_services.calibration import FULL, NO_GRAPH, read_calibrations, sigmoid
 from inference_services.model_names import FUSION, GNN, LIGHTGBM
 from inference_services.policy_settings import ThresholdSettings
 from inference_services.transformer.fusion import Thresholds
@@ -37,10 +37,12 @@ class Candidate:
     Attributes:
         sha12: content id.
         log_odds: calibrated, by event_id.
+        no_graph: likewise, as when its embeddings cannot be read; None for what cannot answer so.
     """
 
     sha12: str
     log_odds: pd.Series
+    no_graph: pd.Series | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ def fuse(frame: pd.DataFrame, lightgbm: list[Candidate], gnn: list[Candidate], p
     columns = [*_CONTEXT, *(name for name in _GROUPS if name in frame)]
     rows_used = frame.loc[_is_used(frame) & frame["y"].notna(), columns].reset_index(drop=True)
     calibrate = (rows_used["split"] == "calibrate").to_numpy()
-    odds = {c.sha12: _aligned(c, rows_used["event_id"]) for c in (*lightgbm, *gnn)}
+    ids = rows_used["event_id"]
+    odds = {c.sha12: _aligned(c.sha12, c.log_odds, ids) for c in (*lightgbm, *gnn)}
     fitted = {sha12: values[calibrate] for sha12, values in odds.items()}
     table = fusion_rows(
         {c.sha12: fitted[c.sha12] for c in lightgbm},
         {c.sha12: fitted[c.sha12] for c in gnn},
+        {c.sha12: _aligned(c.sha12, c.no_graph, ids[calibrate]) for c in gnn if c.no_graph is not None},
         rows_used.loc[calibrate, "y"].to_numpy(float),
     )
     scores = rows_used.assign(
@@ -134,8 +138,9 @@ def new_candidates(
 ) -> tuple[Candidate, Candidate]:
     """The two versions that this pipeline trained, from their bundles and their steps' scores."""
     of_lightgbm = lightgbm_scores.set_index("event_id")["lgb_log_odds"]
-    of_gnn = gnn_scores.set_index("event_id")["gnn_log_odds"]
-    return Candidate(verify(lightgbm, LIGHTGBM).sha12, of_lightgbm), Candidate(verify(gnn, GNN).sha12, of_gnn)
+    of_gnn = gnn_scores.set_index("event_id")
+    graph = Candidate(verify(gnn, GNN).sha12, of_gnn["gnn_log_odds"], of_gnn["gnn_log_odds_no_graph"])
+    return Candidate(verify(lightgbm, LIGHTGBM).sha12, of_lightgbm), graph
 
 
 def score_lightgbm(folder: Path, frame: pd.DataFrame) -> Candidate:
@@ -164,14 +169,18 @@ def score_gnn(folder: Path, dataset: Dataset, frame: pd.DataFrame) -> Candidate:
     from inference_services.gnn_predictor.network import load_network  # noqa: PLC0415
 
     bundle = verify(folder, GNN)
-    calibration = read_calibrations(bundle.read_json("calibration.json"), (FULL,))[FULL]
+    calibrations = read_calibrations(bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))
     events = dataset.event_table()
     arrived = pd.Series(events.column("ingested_at").to_pandas().array, index=events.column("event_id").to_pylist())
     needed = arrived.reindex(frame.loc[_is_used(frame), "event_id"])
     days = np.unique(needed.dt.floor("D").astype("datetime64[us, UTC]").astype(np.int64) // 86_400_000_000)
     log = EntityLog.read(events, dataset.label_table(), frame)
-    raw = score_log(load_network(folder), log, days.tolist())
-    return Candidate(bundle.sha12, pd.Series(calibration.log_odds(raw.to_numpy()), index=raw.index))
+    network = load_network(folder)
+    odds = {}
+    for mask, platt in calibrations.items():
+        raw = score_log(network, log, days.tolist(), graph=mask == FULL)
+        odds[mask] = pd.Series(platt.log_odds(raw.to_numpy()), index=raw.index)
+    return Candidate(bundle.sha12, odds[FULL], odds.get(NO_GRAPH))
 
 
 def _is_used(frame: pd.DataFrame) -> pd.Series:
@@ -205,9 +214,9 @@ def _pair(
     return odds[lightgbm] if lightgbm else zeros, odds[gnn] if gnn else zeros
 
 
-def _aligned(candidate: Candidate, event_id: pd.Series) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = event_id.map(candidate.log_odds).to_numpy(float)
+def _aligned(sha12: str, log_odds: pd.Series, event_id: pd.Series) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = event_id.map(log_odds).to_numpy(float)
     missing = int(np.isnan(values).sum())
     if missing:
-        raise ValueError(f"version {candidate.sha12} has no score for {missing} labelled events")
+        raise ValueError(f"version {sha12} has no score for {missing} labelled events")
     return values

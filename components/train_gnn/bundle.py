@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ def fit_calibration(scores: pd.Series, labels: pd.DataFrame) -> Platt:
     """Fits log-odds = slope * raw + intercept on the events of the split "calibrate".
 
     Args:
-        scores: raw scores by event_id.
+        scores: raw scores by event_id, of one availability mask.
         labels: event_id, y (0, 1 or NaN) and split.
 
     Raises:
@@ -36,13 +38,13 @@ def fit_calibration(scores: pd.Series, labels: pd.DataFrame) -> Platt:
 
 
 def write_bundle(
-    folder: Path, trained: TrainedGnn, calibration: Platt, settings: GnnSettings, dataset_sha256: str
+    folder: Path, trained: TrainedGnn, calibrations: Mapping[str, Platt], settings: GnnSettings, dataset_sha256: str
 ) -> Bundle:
-    """Writes the bundle into `folder`, which is created, and returns it."""
+    """Writes the bundle into `folder`, which is created, and returns it; `calibrations` by availability mask."""
     folder.mkdir(parents=True, exist_ok=True)
     save_network(trained.network, folder)
-    pair = {"slope": calibration.slope, "intercept": calibration.intercept}
-    (folder / "calibration.json").write_text(json.dumps({"full": pair}, indent=2) + "\n")
+    content = {mask: asdict(platt) for mask, platt in calibrations.items()}
+    (folder / "calibration.json").write_text(json.dumps(content, indent=2) + "\n")
     (folder / "model_card.md").write_text(_model_card(trained, settings, dataset_sha256))
     facts = {
         "dataset": dataset_sha256,
@@ -66,6 +68,8 @@ store's features.
 - Data: dataset {dataset_sha256[:12]}; {trained.positives} fraud events, {trained.negatives} honest ones.
 - Kept pass {trained.best_epoch + 1} of {len(trained.validation)}; validation average precision
   {max(trained.validation):.3f} (at the labels' prevalence; comparable between runs on one dataset only).
+- Calibrated apart for events whose embeddings cannot be read; {settings.masked_share:.0%} of each step's events were
+  repeated in that state.
 - Seed {settings.seed}. No weight belongs to an id: new entities are scored from their interactions alone.
 - Weak where fraud leaves no trace in who meets whom, such as spoofed positions: the tabular model covers those.
 """

@@ -19,7 +19,7 @@ def train_gnn(
         dataset_path: folder of the dataset's snapshot.
         training_set: parquet of `build_training_set`.
         model: the fraud-gnn bundle.
-        scores: parquet with event_id, gnn_raw and gnn_log_odds of every scored event of the dataset.
+        scores: parquet with event_id, gnn_raw, gnn_log_odds and gnn_log_odds_no_graph of every scored event.
         settings: fields of `GnnSettings` that differ from its defaults.
     """
     from pathlib import Path

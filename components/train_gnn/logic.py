@@ -132,7 +132,8 @@ def _fit(
     for epoch in range(settings.epochs):
         network.train()
         for day in rng.permutation(len(days["train"])):
-            _step(network, log, _sample(days["train"][day], settings.negatives_share, rng), optimiser)
+            sample = _sample(days["train"][day], settings.negatives_share, rng)
+            _step(network, log, sample, rng.random(len(sample.rows)) < settings.masked_share, optimiser)
             schedule.step()
         scores.append(_average_precision(network, later))
         if scores[-1] == max(scores):
@@ -149,12 +150,17 @@ def _sample(day: _Day, share: float, rng: np.random.Generator) -> _Day:
     return replace(day, negatives=day.negatives[rng.random(len(day.negatives)) < share])
 
 
-def _step(network: FraudGnn, log: EntityLog, day: _Day, optimiser: torch.optim.Optimizer) -> None:
+def _step(
+    network: FraudGnn, log: EntityLog, day: _Day, again: NDArray[np.bool_], optimiser: torch.optim.Optimizer
+) -> None:
+    """One step on a day's events; those of `again` ([n]) are learnt a second time without their graph."""
     if len(day.rows) == 0:
         return
-    scores = network(day.layout(log).embedded(network.encode(day.graph)))
+    place = np.concatenate([np.arange(len(again)), np.flatnonzero(again)])
+    layout = Layout.of(log, day.rows[place], day.nodes, np.arange(len(place)) >= len(again))
+    scores = network(layout.embedded(network.encode(day.graph)))
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        scores - network.config.logit_offset, torch.from_numpy(day.y)
+        scores - network.config.logit_offset, torch.from_numpy(day.y[place])
     )
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

@@ -53,11 +53,12 @@ class Layout:
     neighbour: Tensor
 
     @classmethod
-    def of(cls, log: EntityLog, rows: Ints, nodes: Ints) -> Layout:
-        """The events at `rows`, under the snapshot that has these nodes."""
+    def of(cls, log: EntityLog, rows: Ints, nodes: Ints, masked: NDArray[np.bool_] | None = None) -> Layout:
+        """The events at `rows`, under the snapshot that has these nodes; a masked one ([n]) has no endpoints."""
         position = np.full(len(log.kind), len(nodes))
         position[nodes] = np.arange(len(nodes))
-        event, kind = np.nonzero(log.entities[rows] >= 0)
+        exists = log.entities[rows] >= 0
+        event, kind = np.nonzero(exists if masked is None else exists & ~masked[:, None])
         counts = log.history_counts[rows[event], kind]
         target, back = np.nonzero(np.arange(K_NEIGHBOURS) < counts[:, None])
         of_event, of_kind = event[target], kind[target]
@@ -67,7 +68,7 @@ class Layout:
             log.history_entities[rows],
             np.arange(K_NEIGHBOURS) < log.history_counts[rows][:, :, None],
             log.entities[rows],
-            log.entities[rows] >= 0,
+            exists,
         )[of_event, of_kind, back]
         nothing = torch.zeros(0)
         graph = EventGraph(
@@ -122,14 +123,25 @@ def score_rows(network: FraudGnn, log: EntityLog, rows: Ints, snapshot: Snapshot
     return scores
 
 
+@torch.no_grad()
+def score_rows_without_graph(network: FraudGnn, log: EntityLog, rows: Ints) -> NDArray[np.float64]:
+    """Raw scores (logits) of the events at `rows`, as when their embeddings cannot be read."""
+    network.eval()
+    layout = Layout.of(log, rows, np.zeros(0, np.int64), np.ones(len(rows), np.bool_))
+    nobody = torch.zeros(0, network.config.embedding_dim)
+    scores: NDArray[np.float64] = network(layout.embedded(nobody)).double().numpy()
+    return scores
+
+
 @one_thread()
-def score_log(network: FraudGnn, log: EntityLog, days: Iterable[int] | None = None) -> pd.Series:
+def score_log(network: FraudGnn, log: EntityLog, days: Iterable[int] | None = None, *, graph: bool = True) -> pd.Series:
     """Replays the scored events of the days as they arrived, each day under the snapshot of its first instant.
 
     Args:
         network: the trained network.
         log: the log, with its labels and the features of its scored events.
         days: days since the epoch by arrival; all when None.
+        graph: False scores as when no embedding can be read.
 
     Returns:
         Raw scores (logits, float64) by event_id, in stream order within a day.
@@ -137,6 +149,8 @@ def score_log(network: FraudGnn, log: EntityLog, days: Iterable[int] | None = No
     chosen = scored_rows(log, np.unique(log.arrival_day).tolist() if days is None else days)
     scores = [
         score_rows(network, log, rows, log.snapshot(day * DAY_US, network.config.window_days))
+        if graph
+        else score_rows_without_graph(network, log, rows)
         for day, rows in chosen.items()
     ]
     rows = np.concatenate([np.zeros(0, np.int64), *chosen.values()])

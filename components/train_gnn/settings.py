@@ -16,6 +16,7 @@ class GnnSettings(BaseModel):
     learning_rate: float = Field(4e-3, gt=0, description="Peak of AdamW's one-cycle schedule.")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay.")
     negatives_share: float = Field(0.1, gt=0, le=1, description="Share of each day's negatives sampled in a pass.")
+    masked_share: float = Field(0.2, ge=0, le=1, description="Share of a step's events repeated without their graph.")
     hidden: int = Field(64, ge=4, le=512, description="Width of the hidden layers.")
     most_days: int = Field(60, ge=1, description="Most training days: the last.")
     window_days: int = Field(30, ge=1, le=90, description="Days of events in the graph of stage 1.")

@@ -13,6 +13,7 @@ from components.train_gnn.replay import score_log
 from components.train_gnn.settings import GnnSettings
 from feature_repo.datasets import Dataset
 from inference_services.bundle import Bundle
+from inference_services.calibration import FULL, NO_GRAPH
 
 
 def train_and_write(
@@ -29,7 +30,7 @@ def train_and_write(
         progress: called with (passes done, passes at most).
 
     Returns:
-        The bundle, and event_id, gnn_raw and gnn_log_odds of every scored event in stream order.
+        The bundle, and event_id, gnn_raw, gnn_log_odds and gnn_log_odds_no_graph of every scored event in stream order.
 
     Raises:
         TooFewLabels: the splits train, valid and calibrate do not each have fraud and honest events.
@@ -37,8 +38,8 @@ def train_and_write(
     log = EntityLog.read(dataset.event_table(), dataset.label_table(), frame)
     labels = frame[["event_id", "split", "y"]]
     trained = train(log, labels[labels["y"].notna()], settings, progress)
-    raw = score_log(trained.network, log)
-    calibration = fit_calibration(raw, labels)
-    bundle = write_bundle(folder, trained, calibration, settings, dataset.sha256)
-    scored = raw.reset_index().assign(gnn_log_odds=calibration.log_odds(raw.to_numpy()))
-    return bundle, scored
+    raw = {mask: score_log(trained.network, log, graph=mask == FULL) for mask in (FULL, NO_GRAPH)}
+    calibrations = {mask: fit_calibration(scores, labels) for mask, scores in raw.items()}
+    bundle = write_bundle(folder, trained, calibrations, settings, dataset.sha256)
+    odds = {mask: platt.log_odds(raw[mask].to_numpy()) for mask, platt in calibrations.items()}
+    return bundle, raw[FULL].reset_index().assign(gnn_log_odds=odds[FULL], gnn_log_odds_no_graph=odds[NO_GRAPH])

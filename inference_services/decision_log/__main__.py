@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 
 from prometheus_client import start_http_server
@@ -11,6 +10,7 @@ from prometheus_client import start_http_server
 from feature_repo.online.store import client_at
 from inference_services.decision_log.settings import DecisionLogSettings
 from inference_services.decision_log.sink import Sink
+from inference_services.logs import configure_logging
 
 
 async def _main(settings: DecisionLogSettings) -> None:
@@ -27,5 +27,5 @@ async def _main(settings: DecisionLogSettings) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logging()
     asyncio.run(_main(DecisionLogSettings()))

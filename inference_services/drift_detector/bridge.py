@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,8 @@ from redis.exceptions import RedisError
 
 from inference_services.calibration import NO_STORE
 from inference_services.drift_detector.settings import BridgeSettings
-from inference_services.errors import CorruptRecord
+from inference_services.errors import CorruptRecord, ServingError
+from inference_services.logs import configure_logging
 from inference_services.outgoing import OutgoingHeaders
 from inference_services.tokens import TokenFile
 from inference_services.transformer.decision_record import DecisionRecord
@@ -145,5 +147,9 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_main())
+    configure_logging()
+    try:
+        asyncio.run(_main())
+    except ServingError as problem:
+        log.error("%s", problem)
+        sys.exit(1)

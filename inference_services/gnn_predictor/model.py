@@ -2,6 +2,7 @@
 
 The tensors are those of `EventGraph`. Embeddings and known flags carry the content id of the weights that made them
 (`endpoint_embedding_<sha12>`), so that a request made for two versions serves both, and each picks its own.
+A row of NaN alone among them could not be read: its event is scored without its graph, see `missing_graph`.
 `neighbour_influence` FP64 [M] and `endpoint_influence` FP64 [E] are computed when the request's `outputs` asks for one.
 """
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from feature_repo.graph_features import EDGE_FEATURES, HEAD_FEATURES, K_NEIGHBOURS
 from feature_repo.pseudonyms import ENTITY_KINDS
 from inference_services.bundle import verify
-from inference_services.calibration import read_calibrations
+from inference_services.calibration import FULL, NO_GRAPH, Vector, read_calibrations, sigmoid
 from inference_services.errors import InvalidRequest
 from inference_services.gnn_predictor.influence import INFLUENCES, influence
+from inference_services.gnn_predictor.missing_graph import EMBEDDINGS, Bools, drop, spread, unread, without_graph
 from inference_services.gnn_predictor.network import load_network
 from inference_services.gnn_predictor.scorer import BLOCK, EventScorer
 from inference_services.model_names import GNN
@@ -49,7 +51,8 @@ class GnnPredictor(V2Model):
         self.version = self._bundle.label
         self._network = load_network(folder)
         self._score = EventScorer(self._network)
-        self._calibration = read_calibrations(self._bundle.read_json("calibration.json"), ("full",))["full"]
+        # A bundle from before events were masked in training has no calibration without the graph.
+        self._calibrations = read_calibrations(self._bundle.read_json("calibration.json"), (FULL,), (NO_GRAPH,))
         self._revision = revision
         self._metrics = ScoreMetrics(Served.of(self, revision))
         self._score(_example(self._network.config.embedding_dim))
@@ -59,17 +62,18 @@ class GnnPredictor(V2Model):
         """Answers raw_score, log_odds and probability, FP64 [n], and the influences that are asked for.
 
         Raises:
-            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph.
+            InvalidRequest: a tensor is missing, of another shape, or points outside of the graph; or an event has no
+                graph and the bundle is of before that was trained for.
         """
-        graph = self._read(tensors)
+        given = self._read(tensors)
+        missing = without_graph(given)
+        graph, kept = drop(given, missing) if missing.any() else (given, None)
         raw = self._score(graph) if _is_small(graph) else await asyncio.to_thread(self._score, graph)
-        outputs: dict[str, Array] = {
-            "raw_score": raw,
-            "log_odds": self._calibration.log_odds(raw),
-            "probability": self._calibration.probability(raw),
-        }
+        log_odds = self._log_odds(raw, missing)
+        outputs: dict[str, Array] = {"raw_score": raw, "log_odds": log_odds, "probability": sigmoid(log_odds)}
         if not set(INFLUENCES).isdisjoint(wanted):
-            outputs |= await asyncio.to_thread(influence, self._score, graph, raw)
+            found = await asyncio.to_thread(influence, self._score, graph, raw)
+            outputs |= found if kept is None else spread(found, kept)
         return Outputs(outputs, self.version, {"revision": self._revision})
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -98,6 +102,16 @@ class GnnPredictor(V2Model):
     def answered(self, outputs: Outputs) -> None:
         """Counts the scores."""
         self._metrics.observe(outputs)
+
+    def _log_odds(self, raw: Vector, missing: Bools) -> Vector:
+        log_odds = self._calibrations[FULL].log_odds(raw)
+        if missing.any():
+            if NO_GRAPH not in self._calibrations:
+                raise InvalidRequest(
+                    f"an event's embeddings are NaN, and {self._bundle.label} was not trained to score without them"
+                )
+            log_odds = np.where(missing, self._calibrations[NO_GRAPH].log_odds(raw), log_odds)
+        return log_odds
 
     def _read(self, given: Tensors) -> dict[str, NDArray[Any]]:
         """The tensors as `EventGraph` names them, checked for shape and for what they point at."""
@@ -144,7 +158,8 @@ def _check_within(name: str, values: NDArray[np.int64], limit: int) -> None:
 
 def _check_finite(graph: dict[str, NDArray[Any]]) -> None:
     for name, values in graph.items():
-        if not np.isfinite(values).all():
+        finite = np.isfinite(values)
+        if not finite.all() and not (name in EMBEDDINGS and (finite.all(1) | unread(values)).all()):
             raise InvalidRequest(f"field {name!r} holds a value that is not finite")
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,16 +23,15 @@ from feature_repo.request_features import request_features
 from feature_repo.settings import EMBEDDING_DIM
 from inference_services.alarm_groups import alarm_score
 from inference_services.bundle import sha12_of
-from inference_services.calibration import FULL, NO_STORE
+from inference_services.calibration import FULL, NO_GRAPH, NO_STORE
 from inference_services.errors import PartDown, PredictorGone
 from inference_services.request_context import request_id
 from inference_services.subgraph import Subgraph
-from inference_services.tracing import span
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.explainer import AskedGraph, Explainer, Reason, Scored
 from inference_services.transformer.feature_tensors import feature_tensors
 from inference_services.transformer.fusion import UNKNOWN, Fused, Fusion, Score, decide
-from inference_services.transformer.metrics import STAGE
+from inference_services.transformer.metrics import stage_series, timed
 from inference_services.transformer.parts import Part
 from inference_services.transformer.predictors import Answer, V2Client
 from inference_services.transformer.rules.outcome import RuleOutcome
@@ -41,6 +39,7 @@ from inference_services.transformer.rules.rule_set import RuleSet
 
 # Shares of the latency budget by which each stage must have ended, counted from the start.
 STORE_SHARE = 0.4
+EMBEDDINGS_SHARE = 0.6
 MODELS_SHARE = 0.8
 REASONS_SHARE = 0.95
 
@@ -94,13 +93,6 @@ class _Models:
     mask: str
 
 
-@contextmanager
-def timed(stage: str) -> Iterator[None]:
-    """Observes the duration of a stage, and makes it a span."""
-    with span(stage), STAGE.labels(stage).time():
-        yield
-
-
 class Decider:
     """Decides batches of events.
 
@@ -137,15 +129,21 @@ class Decider:
         self._budget_s = budget_s
         self._revision = revision
         self._rules = rules or RuleSet.empty()
-        self._parts = {name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "gnn", "lightgbm")}
+        self._parts = {
+            name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "graph", "gnn", "lightgbm")
+        }
 
-    async def decide(self, batch: EventBatch) -> Decided:
-        """Decides n events within the latency budget; never raises because a part is down."""
-        clock = asyncio.get_running_loop().time
-        start = clock()
+    async def decide(self, batch: EventBatch, request_ids: Sequence[str] = ()) -> Decided:
+        """Decides n events within the latency budget; never raises because a part is down.
+
+        Args:
+            batch: the events.
+            request_ids: of the request that each came in; that which is being served when none are given.
+        """
+        start, begun = asyncio.get_running_loop().time(), time.perf_counter()
         read = await self._read(batch, start + self._budget_s * STORE_SHARE)
         features = model_features(batch, read)
-        models = await self._ask_models(batch, read, features, start + self._budget_s * MODELS_SHARE)
+        models = await self._ask_models(batch, read, features, start)
         probability = models.fused.probability
         offset = self._fusion.offset(batch["city"], features["rider_tenure_days"])
         by_models = decide(self._fusion.thresholds, batch["event_type"], alarm_score(probability, offset))
@@ -153,7 +151,7 @@ class Decider:
             ruled = self._rules.judge(batch, features)
         decisions, explainable = ruled.decide(by_models), ruled.explainable(by_models, probability != UNKNOWN)
         reasons = await self._reasons(batch, features, explainable, models, start + self._budget_s * REASONS_SHARE)
-        degraded = self._degraded(read, models.fused)
+        degraded = self._degraded(models)
         outputs = {
             "fraud_probability": probability,
             "decision": decisions,
@@ -162,8 +160,9 @@ class Decider:
             "reasons": np.array([orjson.dumps(r).decode() for r in ruled.with_reasons(reasons)], object),
             "degraded": np.array([",".join(degraded)] * len(batch), object),
         }
-        latency_ms = (clock() - start) * 1000
-        STAGE.labels("total").observe(latency_ms / 1000)
+        # The loop's own clock, by which deadlines are kept, counts milliseconds.
+        latency_ms = (time.perf_counter() - begun) * 1000
+        stage_series("total").observe_one(latency_ms / 1000)
         records = DecisionBatch(
             batch,
             features,
@@ -177,7 +176,7 @@ class Decider:
             fusion=self._fusion.bundle.label,
             policy_sha256=self._fusion.policy_sha256,
             revision=self._revision,
-            request_id=request_id(),
+            request_ids=request_ids or [request_id()] * len(batch),
             decided_at=time.time_ns() // 1000,
             latency_ms=latency_ms,
             rules=ruled.records(),
@@ -197,14 +196,13 @@ class Decider:
         return read
 
     async def _ask_models(
-        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
     ) -> _Models:
-        n = len(batch)
-        lightgbm, (gnn, graph) = await asyncio.gather(
+        n, deadline = len(batch), start + self._budget_s * MODELS_SHARE
+        lightgbm, (gnn, graph, mask) = await asyncio.gather(
             self._ask_lightgbm(feature_tensors(features), n, deadline),
-            self._ask_gnn(batch, read, features, deadline),
+            self._ask_gnn(batch, read, features, start),
         )
-        mask = FULL if read.available else NO_STORE
         return _Models(lightgbm, gnn, self._fusion.combine(_score(lightgbm), _score(gnn), mask, n), graph, mask)
 
     async def _ask_lightgbm(self, tensors: Mapping[str, NDArray[Any]], n: int, deadline: float) -> Answer | None:
@@ -215,29 +213,45 @@ class Decider:
             return None
 
     async def _ask_gnn(
-        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
-    ) -> tuple[Answer | None, AskedGraph | None]:
+        self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], start: float
+    ) -> tuple[Answer | None, AskedGraph | None, str]:
+        """Its answer, what it was asked, and the mask of what was available."""
+        mask = FULL if read.available else NO_STORE
         if not read.available or not self._fusion.gnn_versions:
-            return None, None
+            return None, None, mask
         try:
             with self._parts["gnn"].attempt():
                 with timed("embeddings"):
-                    asked = await self._graph(batch, read, features, deadline)
+                    asked, mask = await self._graph(batch, read, features, start + self._budget_s * EMBEDDINGS_SHARE)
                 with timed("gnn"):
-                    return await _scores(self._gnn, asked.tensors, len(batch), deadline), asked
-        except (FeatureRepoError, TimeoutError, PredictorGone, PartDown):
-            return None, None
+                    deadline = start + self._budget_s * MODELS_SHARE
+                    return await _scores(self._gnn, asked.tensors, len(batch), deadline), asked, mask
+        except (PredictorGone, PartDown):
+            return None, None, mask
 
     async def _graph(
         self, batch: EventBatch, read: StoreRead, features: Mapping[str, NDArray[Any]], deadline: float
-    ) -> AskedGraph:
+    ) -> tuple[AskedGraph, str]:
+        """What to ask the graph model: without the graph where embeddings cannot be read in time.
+
+        Raises:
+            PredictorGone: they cannot, and the fusion bundle is of before that was trained for.
+        """
         graph = Subgraph.build(batch, features, read.interactions, read.interaction_counts)
-        embeddings = {}
-        async with asyncio.timeout_at(deadline):
-            for version in self._fusion.gnn_versions:
-                found = await self._store.embeddings(version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM)
-                embeddings[version] = found
-        return AskedGraph(graph, read.interactions, graph.tensors(embeddings))
+        embeddings, mask = {}, FULL
+        try:
+            with self._parts["graph"].attempt():
+                async with asyncio.timeout_at(deadline):
+                    for version in self._fusion.gnn_versions:
+                        found = await self._store.embeddings(
+                            version, graph.kinds, graph.ids, graph.key_ids, EMBEDDING_DIM
+                        )
+                        embeddings[version] = found
+        except (FeatureRepoError, TimeoutError, PartDown) as error:
+            if not self._fusion.knows_missing_graphs:
+                raise PredictorGone(f"embeddings cannot be read: {error!r}") from None
+            embeddings, mask = dict.fromkeys(self._fusion.gnn_versions, graph.unread(EMBEDDING_DIM)), NO_GRAPH
+        return AskedGraph(graph, read.interactions, graph.tensors(embeddings)), mask
 
     async def _reasons(
         self,
@@ -255,13 +269,14 @@ class Decider:
             features,
             lightgbm_version=models.lightgbm.version if models.lightgbm and models.fused.used_lightgbm else None,
             gnn_version=models.gnn.version if models.gnn and models.fused.used_gnn else None,
-            graph=models.graph,
+            graph=models.graph if models.mask == FULL else None,
         )
         with timed("reasons"):
             return await self._explainer.explain(scored, flagged, deadline)
 
-    def _degraded(self, read: StoreRead, fused: Fused) -> list[str]:
-        missing = [] if read.available else ["store"]
+    def _degraded(self, models: _Models) -> list[str]:
+        fused = models.fused
+        missing = {NO_STORE: ["store"], NO_GRAPH: ["graph"]}.get(models.mask, [])
         if not fused.used_gnn and self._fusion.gnn_versions:
             missing.append("gnn")
         return missing if fused.used_lightgbm else [*missing, "lightgbm"]

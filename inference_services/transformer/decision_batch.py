@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from feature_repo.event_batch import EventBatch
 from feature_repo.feature_names import CATEGORICAL_FEATURES
 from inference_services.bundle import sha12_of
+from inference_services.calibration import NO_GRAPH
 from inference_services.transformer.decision_record import GRAPH_FLOATS, SCHEMA, RulesRecord
 from inference_services.transformer.predictors import Answer
 
@@ -43,7 +44,7 @@ class DecisionBatch:
         fusion: label of the fusion bundle.
         policy_sha256: hash of its policy.
         revision: of this process.
-        request_id: of the request that the events came in.
+        request_ids: of the request that each event came in.
         decided_at: microseconds since the epoch.
         latency_ms: of the decisions together.
         rules: of each event, what the rules said; empty where none were evaluated.
@@ -62,7 +63,7 @@ class DecisionBatch:
     fusion: str
     policy_sha256: str
     revision: str
-    request_id: str
+    request_ids: Sequence[str]
     decided_at: int
     latency_ms: float
     rules: Sequence[RulesRecord] = ()
@@ -88,7 +89,7 @@ class DecisionBatch:
                 "schema": SCHEMA,
                 "decision_id": f"{_PROCESS}-{self.serial}-{row}",
                 "event_id": events[row]["event_id"],
-                "request_id": self.request_id,
+                "request_id": self.request_ids[row],
                 "decided_at": self.decided_at,
                 "event": events[row],
                 "decision": outputs["decision"][row],
@@ -120,6 +121,8 @@ class DecisionBatch:
         # A version that was not asked with its embeddings has no score that counts.
         if self.graph is None or sha12 is None or f"endpoint_embedding_{sha12}" not in self.graph:
             return [None] * len(self)
+        if self.availability == NO_GRAPH:
+            return graph_requests(_without_graph(self.graph), sha12, len(self))
         return graph_requests(self.graph, sha12, len(self))
 
 
@@ -210,6 +213,13 @@ def graph_requests(tensors: Mapping[str, Column], sha12: str, n: int) -> list[di
             }
         )
     return requests
+
+
+def _without_graph(tensors: Mapping[str, Column]) -> dict[str, Column]:
+    """A request whose embeddings could not be read, as it was scored: by the events alone."""
+    rest = {name: values for name, values in tensors.items() if name.startswith("event")}
+    gone = {name: values[..., :0] if name == "edge_index" else values[:0] for name, values in tensors.items()}
+    return gone | rest
 
 
 def _base64(content: bytes) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from inference_services.alarm_groups import Offsets, alarm_groups, alarm_offset, read_offsets
 from inference_services.bundle import Bundle, verify
-from inference_services.calibration import FULL, NO_STORE, sigmoid
+from inference_services.calibration import FULL, NO_GRAPH, NO_STORE, sigmoid
 from inference_services.errors import BundleError
 from inference_services.model_names import FUSION
 
@@ -23,6 +23,7 @@ Vector = NDArray[np.float64]
 _Key = tuple[str | None, str | None, str]
 # Probability of an event that no model could score.
 UNKNOWN = -1.0
+_MASKS = (FULL, NO_GRAPH, NO_STORE)
 _SHA12, _SHA256 = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}")
 
 
@@ -134,6 +135,11 @@ class Fusion:
         """Content ids of the graph models that may answer, each of which needs its own embeddings."""
         return tuple(sorted({gnn for _, gnn, _ in self.pairs if gnn is not None}))
 
+    @property
+    def knows_missing_graphs(self) -> bool:
+        """Whether a graph model may be asked about events whose embeddings cannot be read; not in older bundles."""
+        return any(gnn is not None and mask == NO_GRAPH for _, gnn, mask in self.pairs)
+
     def offset(self, city: NDArray[Any], tenure_days: Vector) -> Vector:
         """The log-odds to take off each of n events before it is decided, [n]; `alarm_groups` says of what."""
         if not self.alarm_offsets:
@@ -146,7 +152,7 @@ class Fusion:
         Args:
             lightgbm: LightGBM's answer, None when it is gone.
             gnn: the graph model's answer, None when it is gone.
-            mask: availability mask of the events, FULL or NO_STORE.
+            mask: availability mask of the events: FULL, NO_GRAPH or NO_STORE.
             n: number of events.
         """
         choices = [(lightgbm, gnn), (lightgbm, None), (None, gnn)]
@@ -180,8 +186,8 @@ def _pair(entry: Mapping[str, Any]) -> tuple[_Key, Combination]:
     intercept = float(entry["intercept"])
     if lightgbm is None and gnn is None:
         raise ValueError("a pair names no model")
-    if mask not in {FULL, NO_STORE} or not all(map(math.isfinite, (left, right, intercept))):
-        raise ValueError(f"pair {lightgbm}, {gnn} needs a mask of {FULL} or {NO_STORE} and finite weights")
+    if mask not in _MASKS or not all(map(math.isfinite, (left, right, intercept))):
+        raise ValueError(f"pair {lightgbm}, {gnn} needs a mask of {', '.join(_MASKS)} and finite weights")
     return (lightgbm, gnn, mask), Combination(left, right, intercept)
 
 

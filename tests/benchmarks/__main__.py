@@ -18,8 +18,10 @@ from tests.bounds import conclude, leave
 GROUPS = {
     "features": ["online_reader", "streaming", "point_in_time"],
     "serving": [],
+    "observability": ["observability"],
     "simulator": ["simulator"],
     "materialization": ["materialization"],
+    "rules": ["rules"],
     "models": ["single_row", "gnn_scoring", "gnn_refresh", "training_run"],
 }
 

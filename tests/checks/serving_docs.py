@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from inference_services.drift_detector.settings import BridgeSettings, DriftSettings
 from inference_services.server_settings import ServerSettings
 from inference_services.transformer.settings import TransformerSettings
 from tests.checks.docs_tables import with_tables
@@ -16,10 +17,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
 def tables() -> dict[str, str]:
     """Markdown tables by the name of their place in the page."""
-    return {"transformer settings": _settings(TransformerSettings), "server settings": _settings(ServerSettings)}
+    return {
+        "transformer settings": settings_table(TransformerSettings),
+        "server settings": settings_table(ServerSettings),
+        "drift settings": settings_table(DriftSettings),
+        "bridge settings": settings_table(BridgeSettings),
+    }
 
 
-def _settings(settings: type[BaseSettings]) -> str:
+def settings_table(settings: type[BaseSettings]) -> str:
+    """A row for each environment variable of a settings class."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     prefix = settings.model_config["env_prefix"]
     for name, field in settings.model_fields.items():

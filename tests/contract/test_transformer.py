@@ -34,9 +34,13 @@ SEEN = 1_770_000_000_000_017
 
 
 class FakeStore:
-    def __init__(self, available: bool = True, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, available: bool = True, delay_s: float = 0.0, *, embeddings: bool = True, embeddings_delay_s: float = 0.0
+    ) -> None:
         self.available = available
         self.delay_s = delay_s
+        self.has_embeddings = available and embeddings
+        self.embeddings_delay_s = embeddings_delay_s
 
     async def read(self, batch: EventBatch) -> StoreRead:
         await asyncio.sleep(self.delay_s)
@@ -54,7 +58,8 @@ class FakeStore:
         return StoreRead(True, features, CityNorms.unknown(n), interactions, counts, np.full(n, SEEN))
 
     async def embeddings(self, version: str, kinds: Any, ids: Any, key_ids: Any, dim: int) -> Any:
-        if not self.available:
+        await asyncio.sleep(self.embeddings_delay_s)
+        if not self.has_embeddings:
             raise StoreUnavailable("down")
         assert version == G1
         assert len(kinds) == len(ids) == len(key_ids)
@@ -137,9 +142,11 @@ def decide(tmp_path: Path) -> DecideOne:
         budget_s: float = 5.0,
         events: list[dict[str, Any]] | None = None,
         offsets: dict[str, dict[str, float]] | None = None,
+        older: bool = False,
         rules: RuleSet | None = None,
     ) -> Any:
-        equalised = fusion if offsets is None else loaded(tmp_path / "equalised", offsets)
+        other = offsets is not None or older
+        equalised = loaded(tmp_path / "other", offsets, older=older) if other else fusion
 
         async def call() -> Any:
             trees = V2Client(PlayedServer(lightgbm), NAME, parameters=FEATURE_PARAMETERS)
@@ -158,8 +165,8 @@ def decide(tmp_path: Path) -> DecideOne:
     return run
 
 
-def loaded(folder: Path, offsets: dict[str, dict[str, float]]) -> Fusion:
-    write_fusion(folder, offsets=offsets)
+def loaded(folder: Path, offsets: dict[str, dict[str, float]] | None, *, older: bool = False) -> Fusion:
+    write_fusion(folder, offsets=offsets, older=older)
     return Fusion.load(folder)
 
 
@@ -204,6 +211,43 @@ def test_store_down_leaves_request_features_and_skips_the_graph_model(decide: De
     sent = {t["name"]: t["data"] for t in seen[0]["inputs"]}
     assert all(sent[name] == [None] for name in STORE_FEATURES)
     assert sent["amount"] == [250_000.0]
+
+
+@pytest.mark.parametrize("store", [FakeStore(embeddings=False), FakeStore(embeddings_delay_s=30)])
+def test_embeddings_that_cannot_be_read_leave_both_models_and_are_named(store: FakeStore, decide: DecideOne):
+    seen: list[dict[str, Any]] = []
+    record = decide(answering(1.0, L1), answering(2.0, G1, seen), store=store, budget_s=1.0)
+    assert record["fraud_probability"] == pytest.approx(sigmoid(0.8 * 1.0 + 0.3 * 2.0 - 0.1))
+    assert record["degraded"] == "graph"
+    assert [reason["kind"] for reason in record["reasons"]] == ["feature"]
+    sent = {t["name"]: t["data"] for t in seen[0]["inputs"]}
+    assert sent[f"endpoint_embedding_{G1}"] == [None] * 3 * EMBEDDING_DIM
+    assert sent[f"neighbour_embedding_{G1}"] == [None] * 2 * EMBEDDING_DIM
+    assert sent[f"endpoint_known_{G1}"] == [0.0] * 3
+    assert all(x is not None for x in sent["event_features"])
+
+
+@pytest.mark.parametrize(
+    ("lightgbm", "gnn", "log_odds", "degraded"),
+    [
+        (answering(1.0, L1), broken, 1.0, "graph,gnn"),
+        (answering(1.0, L1), answering(2.0, G2), 1.0, "graph,gnn"),
+        (broken, answering(2.0, G1), 2.0, "graph,lightgbm"),
+    ],
+)
+def test_without_embeddings_either_model_may_be_left_alone(
+    lightgbm: Handler, gnn: Handler, log_odds: float, degraded: str, decide: DecideOne
+):
+    record = decide(lightgbm, gnn, store=FakeStore(embeddings=False))
+    assert record["fraud_probability"] == pytest.approx(sigmoid(log_odds))
+    assert record["degraded"] == degraded
+
+
+def test_an_older_fusion_leaves_the_graph_model_out_where_embeddings_cannot_be_read(decide: DecideOne):
+    seen: list[dict[str, Any]] = []
+    record = decide(answering(1.0, L1), answering(2.0, G1, seen), store=FakeStore(embeddings=False), older=True)
+    assert record["fraud_probability"] == pytest.approx(sigmoid(1.0))
+    assert (record["degraded"], seen) == ("gnn", [])
 
 
 def test_everything_down_is_reviewed_and_named(decide: DecideOne):
@@ -448,6 +492,9 @@ def test_a_rule_overrides_the_models_and_gives_the_first_reason(decide: DecideOn
     assert without_neighbours(record["reasons"]) == [rule_reason("dear"), FEATURE_REASON, GRAPH_REASON]
     said = {"decided_by": "dear", "action": "block", "matched": ["dear"], "dry_run": ["tried"], "failed": []}
     assert record["rules"] == {"sha256": rules.sha256, **said}
+    read = DecisionRecord.from_json(orjson.dumps(record)).rules
+    assert read is not None
+    assert (read.decided_by, read.action, read.dry_run) == ("dear", "block", ("tried",))
 
 
 def test_an_event_that_only_a_rule_flags_costs_no_second_call(decide: DecideOne):

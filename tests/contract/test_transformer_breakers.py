@@ -18,8 +18,8 @@ from tests.contract.predictor_fake import Handler, PlayedServer
 from tests.contract.test_transformer import FakeStore, answering, broken, endless, nonsense, refusing
 
 FAILURES = 3
-RETRY_S = 0.3
-BUDGET_S = 0.1
+RETRY_S = 0.8
+BUDGET_S = 0.4
 FAULTS: dict[str, Handler] = {"hangs": endless, "refuses": refusing, "fails": broken, "answers garbage": nonsense}
 
 
@@ -43,7 +43,7 @@ class Company:
         return str(decided.outputs["degraded"][0])
 
     def asked_of(self, part: str) -> int:
-        return self.store.asked if part == "store" else self.asked[part]
+        return {"store": self.store.asked, "graph": self.store.asked_embeddings, **self.asked}[part]
 
     def _server(self, name: str) -> PlayedServer:
         def answer(request: dict[str, Any]) -> Any:
@@ -54,11 +54,15 @@ class Company:
 
 
 class CountingStore(FakeStore):
-    asked = 0
+    asked = asked_embeddings = 0
 
     async def read(self, batch: EventBatch) -> Any:
         self.asked += 1
         return await super().read(batch)
+
+    async def embeddings(self, version: str, kinds: Any, ids: Any, key_ids: Any, dim: int) -> Any:
+        self.asked_embeddings += 1
+        return await super().embeddings(version, kinds, ids, key_ids, dim)
 
 
 @pytest.fixture
@@ -86,6 +90,16 @@ async def test_a_store_that_hangs_is_asked_no_more_and_tried_again(company: Comp
     assert [await company.degraded() for _ in range(10)] == ["store,gnn"] * 10
     assert company.asked_of("store") == FAILURES
     company.store.delay_s = 0.0
+    await asyncio.sleep(RETRY_S)
+    assert await company.degraded() == ""
+
+
+async def test_embeddings_that_hang_are_asked_for_no_more_and_tried_again(company: Company):
+    company.store.embeddings_delay_s = 60.0
+    assert [await company.degraded() for _ in range(10)] == ["graph"] * 10
+    assert company.asked_of("graph") == FAILURES
+    assert company.asked_of("gnn") == 10
+    company.store.embeddings_delay_s = 0.0
     await asyncio.sleep(RETRY_S)
     assert await company.degraded() == ""
 

@@ -13,6 +13,8 @@ import kubernetes.client
 import pytest
 import yaml
 
+from simulators.local_kserve.plan import Image, plan, process, read_config_maps
+from simulators.local_kserve.revision import mounted
 from tests.manifest_checks import Object, build, check_core, check_crd, is_core, name
 
 ROOT = Path(__file__).parents[2]
@@ -183,3 +185,16 @@ def test_broken_kustomization_is_caught(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: [absent.yaml]\n")
     with pytest.raises(AssertionError, match="absent"):
         build(tmp_path)
+
+
+def test_a_local_run_is_given_the_same_rules(tmp_path: Path) -> None:
+    detector = next(t for t in custom() if name(t) == "InferenceService fraud-detector")
+    planned = plan(detector, "transformer", {})
+    (mount,) = planned.config_maps
+    folder = mounted(planned.config_maps[mount], read_config_maps(BASE), tmp_path)
+    image = {"fraud-transformer": Image(python="python")}
+    local = process(
+        planned, image, revision="r", ports=(1, 2), folders={mount: folder}, resolve=lambda label, grpc: "127.0.0.1:1"
+    )
+    file = Path(local.env["FRAUD_TRANSFORMER_RULES_FILE"])
+    assert file.resolve() == BASE / "policy" / "rules.yaml"

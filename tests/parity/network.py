@@ -11,7 +11,7 @@ from components.train_gnn.entity_graph import NODE_FEATURES
 from components.train_gnn.logic import TrainedGnn
 from components.train_gnn.settings import GnnSettings
 from inference_services.bundle import Bundle
-from inference_services.calibration import Platt
+from inference_services.calibration import FULL, Platt
 from inference_services.gnn_predictor.network import FraudGnn, GnnConfig
 
 
@@ -23,4 +23,4 @@ def untrained_bundle(folder: Path) -> Bundle:
         torch.manual_seed(settings.seed)
         network = FraudGnn(config)
     trained = TrainedGnn(network.eval(), validation=(0.0,), best_epoch=0, positives=0, negatives=0)
-    return write_bundle(folder, trained, Platt(1.0, 0.0), settings, "0" * 64)
+    return write_bundle(folder, trained, {FULL: Platt(1.0, 0.0)}, settings, "0" * 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ DRIFT_WINDOW = 100
 
 @pytest.fixture(scope="session")
 def stack(company: Company) -> Iterator[Stack]:
+    os.environ["FRAUD_DECISION_LOG_FLUSH_S"] = "0.5"
     if not DRIFT_PYTHON.exists():
         pytest.skip("no .venv-drift: the drift detector cannot run; `make env` creates it")
     parts = LocalParts(RedisServer, MlflowServer, LocalProcess, LocalKServe)

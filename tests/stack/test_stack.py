@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import httpx
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import redis
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
@@ -29,14 +32,19 @@ from feature_repo.feature_names import MODEL_FEATURES
 from feature_repo.historical import training_frame
 from feature_repo.ingestion import with_pseudonyms
 from inference_services.calibration import FULL, read_calibrations, sigmoid
+from inference_services.decision_log.files import files
 from inference_services.gnn_predictor.network import load_network
 from inference_services.transformer.decision_record import DecisionRecord
+from inference_services.transformer.decisions import STREAM
 from pipelines import deploy, replay
+from pipelines.decision_replay import Versions
+from pipelines.decision_replay import replay as replay_decision
 from pipelines.errors import StepError
 from pipelines.local_stack import Stack
 from pipelines.steps import registered
 from pipelines.v2_events import outputs, request_body
 from tests.conftest import ROOT, Company
+from tests.processes import processes_with
 
 PATH = "/v2/models/fraud-detector/infer"
 OUTPUTS = {"fraud_probability", "decision", "lightgbm_probability", "gnn_probability", "reasons", "degraded"}
@@ -65,6 +73,21 @@ def decided(stack: Stack, events: EventBatch, n: int = 1) -> dict[str, list[Any]
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"] == "a-request"
     return outputs(answer.json())
+
+
+def last_decision(client: Any) -> str:
+    """Id of the last entry of the decision stream."""
+    newest = client.xrevrange(STREAM, count=1)
+    return newest[0][0].decode() if newest else "0-0"
+
+
+def decisions_since(client: Any, entry: str) -> list[DecisionRecord]:
+    """The decisions behind an entry of the stream, once it has rested: they follow the answers."""
+    found, before = [], [None]
+    while found != before:
+        time.sleep(0.5)
+        before, found = found, client.xrange(STREAM, min=f"({entry}")
+    return [DecisionRecord.from_json(fields[b"decision"]) for _, fields in found]
 
 
 def kserve_request(events: EventBatch, n: int) -> InferRequest:
@@ -191,11 +214,11 @@ def test_not_json_is_a_client_error(stack: Stack, events: EventBatch) -> None:
 def replayed(stack: Stack, company: Company) -> pd.DataFrame:
     """The decisions of the live day's first events, as `fraud replay` sends them, with what they saw."""
     with redis.Redis.from_url(stack.redis_url) as client:
-        client.delete("fraud:decisions")
+        before = last_decision(client)
         table = replay.read_day(company.workspace.world / "events", company.workspace.live_day(), 250)
         pseudonymise = company.workspace.pseudonymiser()
         done = asyncio.run(replay.replay(table, stack.detector_url, stack.redis_url, pseudonymise))
-        records = [DecisionRecord.from_json(fields[b"decision"]) for _, fields in client.xrange("fraud:decisions")]
+        records = decisions_since(client, before)
     assert done.refused == 0
     assert len(done.decisions) > 150
     assert [r.event_id for r in records] == done.decisions["event_id"].tolist()
@@ -268,17 +291,17 @@ def test_a_canary_takes_its_share_and_answers_with_its_own_version(
     assert sorted(traffic.values()) == [10, 90]
     before = stack.kserve.requests()
     with redis.Redis.from_url(stack.redis_url) as client:
-        client.delete("fraud:decisions")
+        last = last_decision(client)
         for _ in range(100):
             decided(stack, events)
-        records = [orjson.loads(fields[b"decision"]) for _, fields in client.xrange("fraud:decisions")]
+        records = decisions_since(client, last)
     after = stack.kserve.requests()
     new = next(name for name, percent in traffic.items() if percent == 10)
     total = sum(after[n] - before.get(n, 0) for n in traffic)
     assert (after[new] - before.get(new, 0)) / total == pytest.approx(0.1, abs=0.03)
-    versions = pd.Series([r["lightgbm_version"].split("-")[1] for r in records]).value_counts()
+    versions = pd.Series([str(r.lightgbm_version).split("-")[1] for r in records]).value_counts()
     assert set(versions.index) == {candidate.lightgbm.sha12, champion.lightgbm.sha12}
-    assert all(r["degraded"] == "" for r in records)
+    assert all(r.degraded == "" for r in records)
 
 
 def test_fraud_score_prints_a_decision(stack: Stack, company: Company, tmp_path: Path) -> None:
@@ -295,6 +318,21 @@ def test_fraud_score_prints_a_decision(stack: Stack, company: Company, tmp_path:
     assert json.loads(done.stdout)[0]["decision"] in {"allow", "review", "block"}
 
 
+def test_without_lightgbm_the_graph_model_decides(stack: Stack, events: EventBatch) -> None:
+    predictors = [pid for pid in processes_with("inference_services.lightgbm_predictor") if is_ours(pid)]
+    for pid in predictors:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        found = wait_for_degraded(stack, events, "lightgbm")
+        decided(stack, events, 20)
+    finally:
+        for pid in predictors:
+            os.kill(pid, signal.SIGCONT)
+    assert found["lightgbm_probability"] == [-1.0]
+    assert 0 <= found["gnn_probability"][0] <= 1
+    assert wait_for_degraded(stack, events, "")["lightgbm_probability"][0] >= 0
+
+
 def test_without_the_graph_model_lightgbm_decides(stack: Stack, events: EventBatch) -> None:
     api = stack.kserve.api()
     api.delete_namespaced_custom_object(deploy.GROUP, deploy.VERSION, "fraud", deploy.PLURAL, deploy.GNN)
@@ -309,6 +347,46 @@ def test_without_the_store_request_features_decide(stack: Stack, events: EventBa
     found = wait_for_degraded(stack, events, "store,gnn")
     assert 0 <= found["fraud_probability"][0] <= 1
     assert found["decision"][0] in {"allow", "review", "block"}
+
+
+def is_ours(pid: int) -> bool:
+    """Whether this process started another one, itself or through one that it started."""
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        if pid == os.getpid():
+            return True
+    return False
+
+
+def logged(stack: Stack, log: Path) -> list[DecisionRecord]:
+    """All decisions of the log, once it has what is in the stream."""
+    deadline = time.monotonic() + 60
+    with redis.Redis.from_url(stack.redis_url) as client:
+        while True:
+            waiting = {fields[b"decision"] for _, fields in client.xrange(STREAM)}
+            rows = [pq.ParquetFile(file).read(["record"]).column("record").to_pylist() for file in files(log)]
+            found = [content for of_file in rows for content in of_file]
+            if waiting <= set(found):
+                return [DecisionRecord.from_json(content) for content in found]
+            assert time.monotonic() < deadline, "the sink did not write the log"
+            time.sleep(0.5)
+
+
+def test_every_logged_decision_is_made_again_to_the_last_bit(
+    stack: Stack, events: EventBatch, company: Company
+) -> None:
+    """Last of the tests with the stack: of single events and batches, of both versions, and of each degraded mode."""
+    decided(stack, events, 60)
+    versions = Versions(company.workspace.bundles, ROOT / "manifests/base/policy/rules.yaml")
+    records = logged(stack, company.workspace.decision_log)
+    replays = {record.decision_id: replay_decision(record, versions) for record in records}
+    assert [r for r in replays.values() if not r.same] == []
+    assert len(replays) > 500
+    kinds = pd.Series([r.degraded for r in records]).value_counts()
+    assert min(kinds[["", "lightgbm", "gnn", "store,gnn"]]) >= 1
+    assert len({r.lightgbm_version for r in records}) == 3
+    assert len({r.fusion for r in records}) == 2
+    assert sum(one.name == "gnn_raw_score" for r in replays.values() for one in r.compared) > 300
 
 
 def wait_for_degraded(stack: Stack, events: EventBatch, what: str) -> dict[str, list[Any]]:

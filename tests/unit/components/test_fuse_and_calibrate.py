@@ -53,13 +53,17 @@ def test_fitting_needs_both_classes() -> None:
 
 def test_every_pair_and_every_version_alone_has_a_row() -> None:
     noise = RNG.normal(0, 1, (2, N))
-    rows = fusion_rows({"l1": SIGNALS[0], "l0": noise[0]}, {"g1": SIGNALS[1], "g0": noise[1]}, Y)
+    no_graph = {"g1": 0.5 * SIGNALS[1] + noise[1]}
+    rows = fusion_rows({"l1": SIGNALS[0], "l0": noise[0]}, {"g1": SIGNALS[1], "g0": noise[1]}, no_graph, Y)
     pairs = {(r.lightgbm, r.gnn, r.mask) for r in rows}
     assert pairs == {
         *((trees, graph, "full") for trees in ("l1", "l0") for graph in ("g1", "g0")),
-        *((trees, None, mask) for trees in ("l1", "l0") for mask in ("full", "no_store")),
+        *((trees, "g1", "no_graph") for trees in ("l1", "l0")),
+        *((trees, None, mask) for trees in ("l1", "l0") for mask in ("full", "no_graph", "no_store")),
         *((None, g, "full") for g in ("g1", "g0")),
+        (None, "g1", "no_graph"),
     }  # fmt: skip
+    assert find_row(rows, "l1", "g1", "no_graph").weights[1] < find_row(rows, "l1", "g1").weights[1]
     alone = find_row(rows, "l0", None, "no_store")
     np.testing.assert_array_equal(alone.log_odds(noise[0], SIGNALS[1]), noise[0])
 
@@ -240,5 +244,24 @@ def test_a_champion_s_graph_scores_replay_as_when_it_was_trained(small_dataset: 
     champion = score_gnn(bundle.folder, small_dataset, labels)
     assert champion.sha12 == bundle.sha12
     assert set(labels.loc[labels["split"].isin(["calibrate", "test"]), "event_id"]) <= set(champion.log_odds.index)
-    expected = then.set_index("event_id")["gnn_log_odds"]
-    np.testing.assert_allclose(champion.log_odds, expected[champion.log_odds.index], rtol=0, atol=1e-5)
+    expected = then.set_index("event_id").loc[champion.log_odds.index]
+    np.testing.assert_allclose(champion.log_odds, expected["gnn_log_odds"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(champion.no_graph, expected["gnn_log_odds_no_graph"], rtol=0, atol=1e-5)
+
+
+def test_a_graph_model_that_cannot_do_without_its_graph_has_no_row_for_that(
+    training_set: pd.DataFrame, candidates: dict[str, Candidate], policy: ThresholdSettings, tmp_path: Path
+) -> None:
+    new_l, old_l, new_g, old_g = candidates.values()
+    blind = Candidate(new_g.sha12, new_g.log_odds, new_g.log_odds * 0.5)
+    fused = fuse(training_set, [new_l, old_l], [blind, old_g], policy)
+    served = Fusion.load(
+        write_bundle(tmp_path, fused, lightgbm=new_l.sha12, gnn=blind.sha12, policy=policy, facts={}).folder
+    )
+    assert served.knows_missing_graphs
+    left, right, old = (Score(c.log_odds.to_numpy()[:5], c.sha12) for c in (new_l, blind, old_g))
+    both, alone = served.combine(left, right, "no_graph", 5), served.combine(left, old, "no_graph", 5)
+    assert (both.used_lightgbm, both.used_gnn) == (True, True)
+    assert (alone.used_lightgbm, alone.used_gnn) == (True, False)
+    assert (both.probability != served.combine(left, right, "full", 5).probability).all()
+    np.testing.assert_allclose(alone.probability, sigmoid(left.log_odds), rtol=1e-12)

@@ -22,6 +22,7 @@ from feature_repo.ingestion import ingest_files
 from feature_repo.labels import read_labels
 from feature_repo.pseudonyms import Pseudonymiser
 from inference_services.bundle import Bundle
+from inference_services.calibration import FULL, NO_GRAPH
 from simulators.ride_hailing import read_truth
 
 
@@ -95,12 +96,21 @@ def scores(log: EntityLog, trained: TrainedGnn) -> pd.Series:
 
 
 @pytest.fixture(scope="session")
+def scores_without_graph(log: EntityLog, trained: TrainedGnn) -> pd.Series:
+    return score_log(trained.network, log, graph=False)
+
+
+@pytest.fixture(scope="session")
 def bundle(
+    *,
     trained: TrainedGnn,
     scores: pd.Series,
+    scores_without_graph: pd.Series,
     labels: pd.DataFrame,
     gnn_settings: GnnSettings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     folder = tmp_path_factory.mktemp("bundle") / "gnn"
-    return write_bundle(folder, trained, fit_calibration(scores, labels), gnn_settings, "0" * 64)
+    by_mask = {FULL: scores, NO_GRAPH: scores_without_graph}
+    calibrations = {mask: fit_calibration(raw, labels) for mask, raw in by_mask.items()}
+    return write_bundle(folder, trained, calibrations, gnn_settings, "0" * 64)

@@ -36,7 +36,7 @@ def context_of(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(values, columns=list(CONTEXT_FEATURES)).assign(event_id=ids)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LOGS)
 def test_serving_lays_out_what_training_does(drawn: Sequence[Drawn]) -> None:
     table = log_of(traffic_of(drawn), KEY)
@@ -51,7 +51,22 @@ def test_serving_lays_out_what_training_does(drawn: Sequence[Drawn]) -> None:
         np.testing.assert_array_equal(served[name], trained[name].numpy(), err_msg=name, strict=True)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
+@given(LOGS, st.integers(0, 2**30))
+def test_a_masked_event_has_no_graph_and_leaves_the_others_theirs(drawn: Sequence[Drawn], which: int) -> None:
+    table = log_of(traffic_of(drawn), KEY)
+    rows = scored(table)
+    log, masked = EntityLog.read(table, None, context_of(table)), (which >> np.arange(len(rows)) % 30) & 1 == 1
+    found = Layout.of(log, rows, NO_NODES, masked).graph._asdict()
+    rest = Layout.of(log, rows[~masked], NO_NODES).graph._asdict()
+    place = np.flatnonzero(~masked)
+    for name in set(LAID_OUT) - {"event_features", "endpoint_event"}:
+        np.testing.assert_array_equal(found[name].numpy(), rest[name].numpy(), err_msg=name, strict=True)
+    np.testing.assert_array_equal(found["endpoint_event"].numpy(), place[rest["endpoint_event"].numpy()])
+    np.testing.assert_array_equal(found["event_features"].numpy(), log.features[rows])
+
+
+@settings(max_examples=60, deadline=None)
 @given(LOGS)
 def test_an_event_is_laid_out_as_in_a_log_that_ends_with_it(drawn: Sequence[Drawn]) -> None:
     whole = log_of(traffic_of(drawn), KEY)

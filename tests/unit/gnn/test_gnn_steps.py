@@ -60,7 +60,7 @@ def test_the_training_step_writes_a_bundle_and_the_scores_of_every_scored_event(
     bundle = verify(Path(model.path), "fraud-gnn")
     frame = pd.read_parquet(scores.path)
     assert bundle.metadata["dataset"] == dataset.sha256
-    assert list(frame.columns) == ["event_id", "gnn_raw", "gnn_log_odds"]
+    assert list(frame.columns) == ["event_id", "gnn_raw", "gnn_log_odds", "gnn_log_odds_no_graph"]
     table = dataset.event_table().to_pandas()
     assert list(frame.event_id) == list(table[table.event_type.isin(SCORED_EVENT_TYPES)].event_id)
     platt = read_calibrations(bundle.read_json("calibration.json"), ("full",))["full"]

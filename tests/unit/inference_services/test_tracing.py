@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from inference_services.errors import BadSettings, PredictorGone
 from inference_services.outgoing import OutgoingHeaders
 from inference_services.request_context import RequestContext, serving
 from inference_services.served import Served
+from inference_services.trace_export import Seldom
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLED, UNSAMPLED = (f"00-{TRACE}-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))
@@ -100,3 +102,15 @@ def test_another_protocol_than_http_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(BadSettings, match="OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf"):
         tracing.start_tracing(SERVED)
+
+
+def test_a_collector_that_is_away_is_told_of_once_in_a_while():
+    now = 0.0
+    seldom = Seldom(pause_s=60, clock=lambda: now)
+
+    def passes(message: str, *args: object) -> bool:
+        return bool(seldom.filter(logging.LogRecord("otlp", logging.WARNING, "", 0, message, args, None)))
+
+    assert [passes("retrying in %.2fs", 1.0), passes("retrying in %.2fs", 2.0), passes("gone")] == [True, False, True]
+    now = 60.0
+    assert passes("retrying in %.2fs", 4.0)
