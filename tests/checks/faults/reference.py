@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
+from feature_repo.errors import StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.online_reader import OnlineReader, StoreRead
 from inference_services.model_names import GNN
@@ -20,7 +21,7 @@ from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import NAME
 from tests.small_stack import SmallStack
 
-PARTS = ("store", "gnn", "lightgbm")
+PARTS = ("store", "graph", "gnn", "lightgbm")
 _PATIENCE_S = 60.0
 
 
@@ -48,9 +49,20 @@ class _Gone:
         raise ConnectionRefusedError("left out on purpose")
 
 
-class _NoStore(OnlineReader):
+class _Store(OnlineReader):
+    """The real store without what is missing of it."""
+
+    def __init__(self, url: str, missing: Set[str]) -> None:
+        super().__init__(url, timeout_s=_PATIENCE_S)
+        self._missing = missing
+
     async def read(self, batch: EventBatch) -> StoreRead:
-        return StoreRead.nothing(len(batch))
+        return StoreRead.nothing(len(batch)) if "store" in self._missing else await super().read(batch)
+
+    async def embeddings(self, *asked: Any) -> Any:
+        if "graph" in self._missing:
+            raise StoreUnavailable("left out on purpose")
+        return await super().embeddings(*asked)
 
 
 async def expected_answers(stack: SmallStack) -> Answers:
@@ -58,7 +70,7 @@ async def expected_answers(stack: SmallStack) -> Answers:
     found: dict[tuple[int, str], Expected] = {}
     for number in range(2 ** len(PARTS)):
         missing = {part for bit, part in enumerate(PARTS) if number >> bit & 1}
-        store = (_NoStore if "store" in missing else OnlineReader)(stack.store.url, timeout_s=_PATIENCE_S)
+        store = _Store(stack.store.url, missing)
         pools = [HttpPool(f"http://127.0.0.1:{service.port}") for service in (stack.lightgbm, stack.gnn)]
         trees = V2Client(_Gone() if "lightgbm" in missing else pools[0], NAME, parameters=FEATURE_PARAMETERS)
         graphs = V2Client(_Gone() if "gnn" in missing else pools[1], GNN)
