@@ -10,7 +10,7 @@ only that much counts as the event loop needed to come round when the request ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,7 +46,9 @@ class Bounds:
 
 # Rounds of the loop between an answer on a socket and the request that goes on with it: the read, and the wake-up.
 _ROUNDS = 2
-_waits: ContextVar[list[tuple[float, float]] | None] = ContextVar("waits", default=None)
+# When a request waited for others: begin and end, on the clock of `time.monotonic`.
+Waits = list[tuple[float, float]]
+_waits: ContextVar[Waits | None] = ContextVar("waits", default=None)
 
 
 @contextmanager
@@ -59,6 +61,25 @@ def waiting() -> Iterator[None]:
         waits = _waits.get()
         if waits is not None:
             waits.append((begin, monotonic()))
+
+
+def current_waits() -> Waits | None:
+    """Those of the request that is being served; None when none is."""
+    return _waits.get()
+
+
+@contextmanager
+def shared_waits(among: Iterable[Waits | None]) -> Iterator[None]:
+    """Around what is done for several requests at once: what it waits for, each of them has waited for."""
+    waits: Waits = []
+    token = _waits.set(waits)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+        for one in among:
+            if one is not None:
+                one.extend(waits)
 
 
 class AdmissionLimit:
@@ -96,7 +117,7 @@ class AdmissionLimit:
 
     async def serve(self, call: Callable[[], Awaitable[T]]) -> T:
         """Makes the call for an admitted request, and releases it with the time that it took."""
-        begin, waits, lag = monotonic(), list[tuple[float, float]](), 0.0
+        begin, waits, lag = monotonic(), Waits(), 0.0
         token = _waits.set(waits)
         try:
             # Lets all who came at the same time be counted before one is served.
@@ -124,7 +145,7 @@ class AdmissionLimit:
         self._peak = self.in_flight
 
 
-def _covered(intervals: list[tuple[float, float]]) -> tuple[float, int]:
+def _covered(intervals: Waits) -> tuple[float, int]:
     """Seconds that lie in at least one of the intervals, and the number of stretches that they form."""
     covered, stretches, reached = 0.0, 0, float("-inf")
     for begin, end in sorted(intervals):

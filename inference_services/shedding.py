@@ -79,7 +79,7 @@ class SheddingInterceptor(ServerInterceptor):
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             if not self._limit.admit():
                 retry = (("retry-after", str(RETRY_AFTER_S)), ("grpc-retry-pushback-ms", str(RETRY_AFTER_S * 1000)))
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, retry)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, (*context.trailing_metadata(), *retry))
             return await self._limit.serve(lambda: handler.unary_unary(request, context))
 
         return grpc.unary_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)

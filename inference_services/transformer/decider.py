@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,6 +106,7 @@ class Decider:
         breaker_failures: failures in a row after which a part is not asked.
         breaker_retry_s: how long it is not asked before one call tries it, seconds.
         rules: override the models' decisions; none unless given.
+        materialised: tells how new the materialised views are, for the records.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Decider:
         breaker_failures: int = 5,
         breaker_retry_s: float = 1.0,
         rules: Rules | None = None,
+        materialised: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._store = store
         self._lightgbm = lightgbm
@@ -129,6 +131,7 @@ class Decider:
         self._budget_s = budget_s
         self._revision = revision
         self._rules = rules or RuleSet.empty()
+        self._materialised = materialised
         self._parts = {
             name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "graph", "gnn", "lightgbm")
         }
@@ -173,6 +176,7 @@ class Decider:
             availability=models.mask,
             alarm_offset=offset,
             sequence=read.sequence,
+            materialised=self._materialised(),
             fusion=self._fusion.bundle.label,
             policy_sha256=self._fusion.policy_sha256,
             revision=self._revision,

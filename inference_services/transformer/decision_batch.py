@@ -41,6 +41,7 @@ class DecisionBatch:
         availability: mask by which the scores were fused.
         alarm_offset: [n].
         sequence: last event applied to any of each event's entities, [n].
+        materialised: by view, when its newest row became usable, microseconds since the epoch.
         fusion: label of the fusion bundle.
         policy_sha256: hash of its policy.
         revision: of this process.
@@ -60,6 +61,7 @@ class DecisionBatch:
     availability: str
     alarm_offset: NDArray[np.float64]
     sequence: NDArray[np.int64]
+    materialised: Mapping[str, int]
     fusion: str
     policy_sha256: str
     revision: str
@@ -83,7 +85,7 @@ class DecisionBatch:
         outputs = {name: values.tolist() for name, values in self.outputs.items()}
         lightgbm, gnn = _Answered.of(self.lightgbm, n), _Answered.of(self.gnn, n)
         offsets, sequences = self.alarm_offset.tolist(), self.sequence.tolist()
-        latency_ms = round(self.latency_ms, 3)
+        latency_ms, materialised = round(self.latency_ms, 3), orjson.Fragment(orjson.dumps(self.materialised))
         for row in range(n):
             yield {
                 "schema": SCHEMA,
@@ -111,6 +113,7 @@ class DecisionBatch:
                 "policy_sha256": self.policy_sha256,
                 "revision": self.revision,
                 "seen_sequence": sequences[row],
+                "materialised": materialised,
                 "latency_ms": latency_ms,
                 "features": features[row],
                 "graph": graphs[row],

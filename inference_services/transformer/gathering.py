@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feature_repo.event_batch import EventBatch
+from inference_services.admission import Waits, current_waits, shared_waits
 from inference_services.request_context import request_id
 from inference_services.v2 import Array
 
@@ -23,6 +24,7 @@ Decide = Callable[[EventBatch, Sequence[str]], Awaitable[Mapping[str, Array]]]
 class _Waiting:
     event: Mapping[str, Any]
     request_id: str
+    waits: Waits | None
     answer: asyncio.Future[Mapping[str, Array]]
 
 
@@ -46,7 +48,7 @@ class Gathering:
         answer: asyncio.Future[Mapping[str, Array]] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._start)
-        self._waiting.append(_Waiting(event, request_id(), answer))
+        self._waiting.append(_Waiting(event, request_id(), current_waits(), answer))
         return await answer
 
     def _start(self) -> None:
@@ -59,7 +61,8 @@ class Gathering:
     async def _together(self, waiting: Sequence[_Waiting]) -> None:
         try:
             batch = EventBatch.from_checked_rows([one.event for one in waiting])
-            outputs = await self._decide(batch, [one.request_id for one in waiting])
+            with shared_waits([one.waits for one in waiting]):
+                outputs = await self._decide(batch, [one.request_id for one in waiting])
         except Exception as error:
             for one in waiting:
                 if not one.answer.done():

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from inference_services.admission import AdmissionLimit, Bounds, waiting
+from inference_services.admission import AdmissionLimit, Bounds, Waits, current_waits, shared_waits, waiting
 from tests.load import percentile, poisson
 
 TARGET_S = 0.025
@@ -128,6 +128,25 @@ async def test_a_part_that_is_slow_is_no_overload():
 
     limit = AdmissionLimit(BUSY)
     await serve(limit, call)
+    assert limit.limit == BUSY.start
+
+
+async def test_what_is_done_for_several_requests_at_once_is_waited_for_by_each():
+    async def wait(among: list[Waits | None]) -> None:
+        with shared_waits(among), waiting():
+            await asyncio.sleep(0.7)
+
+    together: list[Waits | None] = []
+    work: list[asyncio.Task[None]] = []
+
+    async def call() -> None:
+        together.append(current_waits())
+        if not work:
+            work.append(asyncio.create_task(wait(together)))
+        await work[0]
+
+    limit = AdmissionLimit(BUSY)
+    await asyncio.gather(*(limit.serve(call) for _ in range(40) if limit.admit()))
     assert limit.limit == BUSY.start
 
 
