@@ -1,9 +1,9 @@
 """The whole path under load, from an event to its decision, against a stock KServe transformer with Feast's SDK.
 
-Ours checks the event, asks both models, fuses, gives reasons and records; the peer (`stock_transformer`) asks the trees
-alone. What both say is compared first, for every event that is then sent. In every round both sides meet the same load:
-as many requests as they answer, one connection alone, Poisson arrivals at half of our own peak while another process
-keeps a core busy, and, ours alone, 256 events in one request and one by one.
+Both read the same store, ask both models and fuse. Ours checks more, keeps deadlines, gives reasons and records; the
+peer (`stock_transformer`) does not. What both say is compared first, for every event that is then sent. In every round
+both sides meet the same load: as many requests as they answer, one connection alone, Poisson arrivals at half of our
+own peak while another process keeps a core busy, and, ours alone, 256 events in one request and one by one.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Paths:
 
     Attributes:
         ours: the transformer, the LightGBM predictor and the graph network's.
-        stock: the peer's transformer and predictor.
+        stock: the peer's transformer and LightGBM predictor; it asks our graph network's predictor too.
         events: scored events of the simulated town.
     """
 
@@ -91,6 +91,7 @@ def start(stack: ExitStack, scratch: Path) -> Paths:
         model,
         f"--predictor_host=127.0.0.1:{stock_predictor.port}",
         "--predictor_protocol=v2",
+        f"--gnn_url=http://127.0.0.1:{gnn.port}",
         f"--fusion={fusion.folder}",
         f"--redis_url={store.url}",
         f"--registry={town.settings.registry}",
@@ -136,7 +137,8 @@ def compare(paths: Paths) -> None:
         ours = _whole(paths.ours[0], content)
         stock = _post(paths.stock[0], content)
         assert ours["decision"] == stock["decision"], (ours, stock)
-        np.testing.assert_allclose(ours["fraud_probability"], stock["fraud_probability"], rtol=1e-9)
+        for name in ("fraud_probability", "lightgbm_probability", "gnn_probability"):
+            np.testing.assert_allclose(ours[name], stock[name], rtol=1e-9, err_msg=name)
 
 
 def _whole(server: Server, content: str) -> dict[str, list[object]]:
