@@ -38,6 +38,7 @@ from inference_services.subgraph import Subgraph
 from inference_services.transformer.decode import decode_events
 from inference_services.transformer.fusion import Fusion, Score
 from inference_services.v2 import Tensors
+from tests.contract.fusion_bundle import NAME
 from tests.feast_answers import Answer, feast_embeddings, feast_features, online_rows
 
 _NORMS = ("fare_per_km", "speed_kmh", "gps_accuracy_m")
@@ -46,12 +47,12 @@ _NORMS = ("fare_per_km", "speed_kmh", "gps_accuracy_m")
 _DATATYPES = {"i8": "INT64", "f4": "FP32"}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is sent to the two predictors about one request."""
+class Asked(InferRequest):  # type: ignore[misc]  # KServe ships no types
+    """The row for LightGBM, which KServe passes on, with the subgraph for the graph network."""
 
-    row: InferRequest
-    graph: InferRequest
+    def __init__(self, row: InferInput, graph: InferRequest) -> None:
+        super().__init__(NAME, [row], request_id=graph.id)
+        self.graph = graph
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,15 @@ class StockTransformer(Model):
         row = InferInput("input-0", list(rows.shape), "FP64", rows.ravel().tolist())
         graph = Subgraph.build(batch, features, *_interactions(found, len(batch)))
         tensors = graph.tensors({self._fusion.gnn: self._embeddings(graph)})
-        return Asked(
-            InferRequest(self.name, [row], request_id=payload.id),
-            InferRequest(GNN, [_input(name, values) for name, values in tensors.items()], request_id=payload.id),
-        )
+        inputs = [_input(name, values) for name, values in tensors.items()]
+        return Asked(row, InferRequest(GNN, inputs, request_id=payload.id))
 
     async def predict(
         self, payload: Asked, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> Answered:
         """Asks both predictors at once."""
         trees, graph = await asyncio.gather(
-            super().predict(payload.row, headers, response_headers),
+            super().predict(payload, headers, response_headers),
             self._client.infer(self._gnn_url, payload.graph, model_name=GNN),
         )
         return Answered(trees, graph)
