@@ -47,7 +47,7 @@ class Service:
         name: its model's name.
         arguments: beside the ports.
         env: variables on top of this process's.
-        log: file for its output, continued when it is started again.
+        log: file for its output, written anew when it is started again.
     """
 
     def __init__(

@@ -29,6 +29,7 @@ _HEADERS: Mapping[str, tuple[str, ...]] = {
     "ce-specversion": ("1.0", "9"),
     "x-" + "y" * 500: ("z" * 4000,),
 }
+_MOST_VALUES = 100_000
 _DEPTHS = (10, 500, 5000, 100_000)
 
 
@@ -168,9 +169,10 @@ class BodyBreaker:
         if not isinstance(data, list) or not data:
             return
         at = rng.randrange(len(data))
-        much = {"data": data * 2000, "shape": [len(data) * 2000]}
+        times = _MOST_VALUES // len(data) + 1
+        much = {"data": data * times, "shape": [len(data) * times]}
         changed = ({"data": [*data[:at], rng.choice(VALUES), *data[at + 1 :]]}, {"data": data[:-1]}, much)
-        tensor.update(rng.choice((*changed, {"data": data * 50}, {"data": [data]})))
+        tensor.update(rng.choice((*changed, {"data": data * min(times, 50)}, {"data": [data]})))
 
     def _break_top(self, body: Body) -> None:
         rng, inputs = self._rng, body.get("inputs")

@@ -13,21 +13,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import orjson
-
-from inference_services.model_names import GNN
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
 from pipelines.terminal import console
 from tests.bounds import conclude, leave
 from tests.checks.faults.cases import PAIRS, PARTS, SINGLE, Bench, Case, Outcome, Part
-from tests.checks.faults.overload import overload_rows
+from tests.checks.faults.overload import overloads
 from tests.checks.faults.proxy import Proxy
 from tests.checks.faults.reference import expected_answers
-from tests.contract.fusion_bundle import NAME
-from tests.load import post
-from tests.small_stack import SmallStack, small_stack
-from tests.valid_requests import of_gnn, of_lightgbm, of_transformer
+from tests.small_stack import small_stack
 
 RECOVERY_S = 5.0
 _LATE = 1.2
@@ -60,24 +54,9 @@ async def measured(folder: Path, given: argparse.Namespace) -> list[Row]:
                 f"{told(case)}: {outcome.sent} sent, {outcome.lost} lost, {len(outcome.wrong)} wrong",
                 *outcome.wrong[:2],
             )
-        for name, port, requests in await dear_requests(running.stack):
-            # What is taken on may wait as long again in the socket as in the server.
-            rows += await overload_rows(name, port, requests, given.seconds, _LATE * given.budget_ms)
+        # What is taken on may wait as long again in the socket as in the server.
+        rows += await overloads(running.stack, folder, given.seconds, _LATE * given.budget_ms)
     return rows
-
-
-async def dear_requests(stack: SmallStack) -> list[tuple[str, int, list[bytes]]]:
-    """Services, and requests that cost them so much that the client is not what is overloaded."""
-    events = stack.history.events
-    bodies = {
-        ("transformer", NAME, stack.transformer.port): of_transformer(events[:16]),
-        ("LightGBM predictor", NAME, stack.lightgbm.port): of_lightgbm(64),
-        ("graph predictor", GNN, stack.gnn.port): await of_gnn(events, stack.bundles.gnn.sha12),
-    }
-    return [
-        (name, port, [post(f"/v2/models/{model}/infer", orjson.dumps(body))])
-        for (name, model, port), body in bodies.items()
-    ]
 
 
 def told(case: Case) -> str:
