@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
@@ -189,7 +189,8 @@ def _entity(embedding: Tensor, known: Tensor, kind: Tensor) -> Tensor:
 
 def save_network(network: FraudGnn, folder: Path) -> None:
     """Writes `weights.safetensors` and `config.json` into a bundle's folder."""
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS_FILE)
+    # Not `save_file`, whose file its writer alone may read: a predictor runs as another user than a training step.
+    (folder / WEIGHTS_FILE).write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
     (folder / CONFIG_FILE).write_text(network.config.model_dump_json(indent=2) + "\n")
 
 

@@ -26,7 +26,7 @@ from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from inference_services.model_names import GNN
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
-from simulators.local_services import LocalProcess, RedisServer, free_port
+from simulators.local_services import LocalProcess, LocalServiceError, RedisServer, free_port
 from tests.bounds import conclude
 from tests.checks.containers import CannotRun, Image, Runner, run, runner
 from tests.contract.conftest import DETECTOR, make_payments, make_rows, write_lightgbm_bundle
@@ -78,8 +78,11 @@ def check(names: Sequence[str], folder: Path) -> list[Row]:
     with runner() as found, RedisServer(folder / "redis") as redis:
         world = World(found, folder, redis.url)
         for name in names:
-            image = found.image(f"{name}:{PROJECT['version']}")
-            rows += [*_confinement(found, image), *_CHECKS[name](world, image)]
+            try:
+                image = found.image(f"{name}:{PROJECT['version']}")
+                rows += [*_confinement(found, image), *_CHECKS[name](world, image)]
+            except (CannotRun, LocalServiceError, httpx.HTTPError) as problem:
+                rows.append(Row(f"{name}: fails", str(problem), "", "runs", False))
     return rows
 
 

@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inference_services.errors import BundleError
-from inference_services.gnn_predictor.network import WEIGHTS_FILE, FraudGnn, GnnConfig, load_network, save_network
+from inference_services.gnn_predictor.network import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    FraudGnn,
+    GnnConfig,
+    load_network,
+    save_network,
+)
 
 
 @pytest.fixture
@@ -28,6 +35,11 @@ def test_what_is_written_is_read_back_to_the_bit(network: FraudGnn, tmp_path: Pa
     read = again.state_dict()
     assert list(read) == list(network.state_dict())
     assert all(torch.equal(read[name], values) for name, values in network.state_dict().items())
+
+
+def test_the_weights_may_be_read_by_whom_their_configuration_may(network: FraudGnn, tmp_path: Path) -> None:
+    save_network(network, tmp_path)
+    assert (tmp_path / WEIGHTS_FILE).stat().st_mode == (tmp_path / CONFIG_FILE).stat().st_mode
 
 
 def test_weights_of_another_shape_are_refused(network: FraudGnn, tmp_path: Path) -> None:
