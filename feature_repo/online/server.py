@@ -17,7 +17,8 @@ from feature_repo.online.connection import Command, Connection, Reply
 
 PING: Command = (hiredis.pack_command(("PING",)), b"", b"")
 
-_CONNECT_S = 5.0
+# All requests wait for the same attempt: one that meets a dead network must not outlast its return by much.
+_CONNECT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

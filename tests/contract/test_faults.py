@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 import pytest
@@ -41,9 +42,11 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ben
 async def test_no_request_is_lost_and_none_is_answered_wrongly(case: Case, running: Bench):
     found = await running.run(case, SECONDS, SETTLE_S)
     assert not found.lost
+    assert not found.shed
     assert not found.wrong
     assert not found.undelivered
     assert not any(found.unnamed.values())
+    assert all(math.isfinite(seconds) for seconds in found.recovery_s.values())
 
 
 @pytest.mark.parametrize("target", [0, 1, 2], ids=["transformer", "lightgbm", "gnn"])

@@ -29,7 +29,8 @@ _HEADERS: Mapping[str, tuple[str, ...]] = {
     "ce-specversion": ("1.0", "9"),
     "x-" + "y" * 500: ("z" * 4000,),
 }
-_MOST_VALUES = 100_000
+# Of what one tensor is made to grow to: more, and the client that writes it is what stands still.
+_MOST_BYTES = 1_000_000
 _DEPTHS = (10, 500, 5000, 100_000)
 
 
@@ -169,7 +170,7 @@ class BodyBreaker:
         if not isinstance(data, list) or not data:
             return
         at = rng.randrange(len(data))
-        times = _MOST_VALUES // len(data) + 1
+        times = _MOST_BYTES // len(str(data)) + 1
         much = {"data": data * times, "shape": [len(data) * times]}
         changed = ({"data": [*data[:at], rng.choice(VALUES), *data[at + 1 :]]}, {"data": data[:-1]}, much)
         tensor.update(rng.choice((*changed, {"data": data * min(times, 50)}, {"data": [data]})))

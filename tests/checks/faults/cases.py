@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ NAMED: Mapping[Part, str] = {"store": "store", "lightgbm": "lightgbm", "gnn": "g
 
 _HEALTHY_S = 1.0
 _READY_S = 60.0
+_STEADY = 10
 _DELIVERY_S = 10.0
 
 
@@ -47,7 +49,8 @@ class Outcome:
 
     Attributes:
         sent: requests, from before the faults until all parts had been ready for a while.
-        lost: the statuses of those without an answer of 200; 0 is refused, -1 cut off.
+        lost: the statuses of those without an answer of 200 or 429; 0 is refused, -1 cut off.
+        shed: those that were told to come again, 429.
         wrong: what was wrong with answers.
         unnamed: answers to requests sent while a part was down that do not name it, by part.
         undelivered: decisions that are neither in the stream nor in the spool.
@@ -58,6 +61,7 @@ class Outcome:
 
     sent: int
     lost: Sequence[int]
+    shed: int
     wrong: Sequence[str]
     unnamed: Mapping[str, int]
     undelivered: int
@@ -65,7 +69,7 @@ class Outcome:
     client_s: Sequence[float]
     server_ms: Sequence[float]
 
-    FAULTS: ClassVar = ("lost", "answered wrongly", "not naming a part that is down", "decisions not delivered")
+    FAULTS: ClassVar = ("lost", "answered wrongly", "not naming a part that is down", "not delivered", "shed")
 
     def told(self) -> str:
         """How many of each of `FAULTS` there are."""
@@ -76,8 +80,8 @@ class Outcome:
         """Whether there is none."""
         return not any(self._faults())
 
-    def _faults(self) -> tuple[int, int, int, int]:
-        return len(self.lost), len(self.wrong), sum(self.unnamed.values()), self.undelivered
+    def _faults(self) -> tuple[int, ...]:
+        return len(self.lost), len(self.wrong), sum(self.unnamed.values()), self.undelivered, self.shed
 
 
 class Bench:
@@ -127,14 +131,16 @@ class Bench:
         recovery = {part: _recovery(load.answered, part, ready) for part in case if part in NAMED}
         if "stream" in case:
             recovery["stream"] = self._delivered_s
-        records = await self._records({one.event_id for one in load.answered})
+        accepted = [one for one in load.answered if one.reply.status != 429]
+        records = await self._records({one.event_id for one in accepted})
         named = [part for part in case if part in NAMED]
         return Outcome(
             sent=load.sent,
-            lost=[one.reply.status for one in load.answered if one.reply.status != 200],
+            lost=[one.reply.status for one in load.answered if one.reply.status not in {200, 429}],
+            shed=len(load.answered) - len(accepted),
             wrong=wrong_answers(load.answered, self._right),
             unnamed={part: _unnamed(load.answered, part, down, mended - self._budget_s) for part in named},
-            undelivered=load.sent - len(records),
+            undelivered=len(accepted) - len(records),
             recovery_s=recovery,
             client_s=[one.reply.seconds for one in load.answered],
             server_ms=list(records.values()),
@@ -195,13 +201,20 @@ class Bench:
 
 
 def _recovery(answered: Sequence[Answered], part: Part, ready: Mapping[Part, float]) -> float:
-    """Seconds from when a part was ready to when the last request was sent whose answer left it out."""
-    # Nobody asks the graph model while its embeddings cannot be read.
+    """Seconds from when a part was ready to the first of `_STEADY` requests in a row in whose answers it took part."""
+    # Nobody asks the graph model while the store cannot be read.
     at = max(ready[part], ready.get("store", 0.0)) if part == "gnn" else ready[part]
-    without = [
-        one.reply.due for one in answered if one.reply.status == 200 and NAMED[part] in one.degraded().split(",")
-    ]
-    return max(0.0, max(without, default=at) - at)
+    after = sorted((one for one in answered if one.reply.due >= at and one.reply.status == 200), key=_due)
+    steady = 0
+    for position, one in enumerate(after):
+        steady = 0 if NAMED[part] in one.degraded().split(",") else steady + 1
+        if steady == _STEADY:
+            return after[position - _STEADY + 1].reply.due - at
+    return math.inf
+
+
+def _due(one: Answered) -> float:
+    return one.reply.due
 
 
 def _unnamed(answered: Sequence[Answered], part: Part, begin: float, end: float) -> int:
