@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules check-simulator check-world check-parity check-scale check-models compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ bench-models: env ## measure one row through the trees, and the whole training p
 bench-rules: env $(VENV)/.bench ## measure what the rules cost a decision, and the same in other libraries
 	@$(BIN)/python -W ignore -m tests.benchmarks rules
 
+bench-observability: env ## measure what ids, counts, tokens and traces cost around a request
+	@$(BIN)/python -W ignore -m tests.benchmarks observability
+
 check-simulator: env ## prove that the simulated city is hard, over three seeds (ARGS="--seeds 1 2 3 --days 60")
 	@$(BIN)/python -W ignore -m tests.checks.simulator $(ARGS)
 
@@ -87,8 +90,37 @@ check-parity: env ## send a week through the stream and compare every online fea
 check-models: env ## prove what the models reach on worlds that they were not developed on (ARGS="--quick")
 	@$(BIN)/python -W ignore -m tests.checks.models_proof $(ARGS)
 
+check-faults: env ## kill, stop, slow and corrupt each part of the serving path under load (15 minutes)
+	@$(BIN)/python -W ignore -m tests.checks.faults $(ARGS)
+
+check-fuzz: env ## send 21,000 hostile requests to the three models
+	@$(BIN)/python -W ignore -m tests.checks.fuzz $(ARGS)
+
+check-soak: env ## send 100,000 events through the whole path, and look for growth
+	@$(BIN)/python -W ignore -m tests.checks.soak $(ARGS)
+
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)
+
+# IMAGE=fraud-transformer builds one. TOOL=docker or buildah, BASE_IMAGE=an image with Python 3.11, PIP_CONF=a pip.conf for the
+# build alone, BUILD_FLAGS=anything else that the tool takes.
+IMAGES := fraud-transformer fraud-lightgbm-predictor fraud-gnn-predictor fraud-drift fraud-decision-log fraud-features \
+  fraud-pipelines
+TOOL ?= $(shell if docker info >/dev/null 2>&1; then echo docker; else echo buildah; fi)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+comma := ,
+images: ## build the container images, of this commit, with docker or buildah (docs/images.md)
+	@command -v $(TOOL) > /dev/null || { echo "neither a running docker nor buildah is here"; exit 1; }
+	@for image in $(or $(IMAGE),$(IMAGES)); do \
+	  $(TOOL) build --target $$image --tag $$image:$(VERSION) \
+	    $(if $(filter buildah,$(TOOL)),--format docker --layers) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	    $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	    $(if $(PIP_CONF),--secret id=pip$(comma)src=$(PIP_CONF)) $(BUILD_FLAGS) . || exit 1; \
+	done
+
+check-images: env ## run the built images unprivileged on a read-only root, and score an event (writes .local/reports)
+	@$(BIN)/python -W ignore -m tests.checks.images $(ARGS)
 
 compile: env ## rewrite the compiled pipelines that the repository keeps: golden files and PipelineVersions
 	@$(BIN)/python -W ignore -m pipelines.compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,8 +70,7 @@ class EventBatch:
                 columns[name] = given[name]
                 masks[name] = present[name] if name in present else np.ones(n, np.bool_)
             else:
-                columns[name] = np.full(n, _ABSENT[spec.json_type], _DTYPES[spec.json_type])
-                masks[name] = np.zeros(n, np.bool_)
+                columns[name], masks[name] = _absent(spec.json_type, n)
         return cls(columns, masks)
 
     @classmethod
@@ -96,10 +96,10 @@ class EventBatch:
         for name in {field for row in rows for field in row}:
             json_type = CATALOGUE.fields[name].json_type
             values = [row.get(name) for row in rows]
-            mask = np.array([v is not None for v in values], np.bool_)
-            column = np.full(n, _ABSENT[json_type], _DTYPES[json_type])
-            column[mask] = [v for v in values if v is not None]
-            given[name], present[name] = column, mask
+            if None in values:
+                present[name] = np.array([v is not None for v in values], np.bool_)
+                values = [_ABSENT[json_type] if v is None else v for v in values]
+            given[name] = np.array(values, _DTYPES[json_type])
         return cls.from_columns(given, present, n)
 
     @classmethod
@@ -149,6 +149,14 @@ class EventBatch:
             {name: column[index] for name, column in self.columns.items()},
             {name: mask[index] for name, mask in self.present.items()},
         )
+
+
+@lru_cache(maxsize=1024)
+def _absent(json_type: JsonType, n: int) -> tuple[Column, Mask]:
+    """A column without values, and its mask: shared by batches, so not to be written to."""
+    column, mask = np.full(n, _ABSENT[json_type], _DTYPES[json_type]), np.zeros(n, np.bool_)
+    column.flags.writeable = mask.flags.writeable = False
+    return column, mask
 
 
 def arrow_types() -> dict[str, pa.DataType]:

@@ -11,14 +11,17 @@ import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
 from feature_repo.errors import RunSuperseded
-from feature_repo.publications import Publications
 from feature_repo.settings import RedisType
+
+if TYPE_CHECKING:
+    # At run time it would bring DuckDB into the transformer, which reads the facts alone.
+    from feature_repo.publications import Publications
 
 # One hash tag: on a Redis Cluster they lie in one slot, and one transaction may touch them all.
 FACTS_KEY = "{fraud}:materialised"

@@ -2,12 +2,22 @@
 
 The rule is Little's law with a known target, as in Netflix's concurrency-limits
 (https://github.com/Netflix/concurrency-limits): in a queue, the time that a request spends in the process is
-proportional to the number of requests in it, so the limit is multiplied by target / measured time.
+proportional to the number of requests in it, so the limit is multiplied by target / measured time. What a request
+waits for another process is no such time, for a part that is slow or hangs is not an overload of this one: of each wait
+only that much counts as the event loop needed to come round when the request came.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # How far one window may move the limit, and what a window is.
 _LEAST_STEP, _LARGEST_STEP = 0.5, 1.5
@@ -32,6 +42,44 @@ class Bounds:
     least: int
     start: int
     most: int
+
+
+# Rounds of the loop between an answer on a socket and the request that goes on with it: the read, and the wake-up.
+_ROUNDS = 2
+# When a request waited for others: begin and end, on the clock of `time.monotonic`.
+Waits = list[tuple[float, float]]
+_waits: ContextVar[Waits | None] = ContextVar("waits", default=None)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Around a call of another process, while a request is served."""
+    begin = monotonic()
+    try:
+        yield
+    finally:
+        waits = _waits.get()
+        if waits is not None:
+            waits.append((begin, monotonic()))
+
+
+def current_waits() -> Waits | None:
+    """Those of the request that is being served; None when none is."""
+    return _waits.get()
+
+
+@contextmanager
+def shared_waits(among: Iterable[Waits | None]) -> Iterator[None]:
+    """Around what is done for several requests at once: what it waits for, each of them has waited for."""
+    waits: Waits = []
+    token = _waits.set(waits)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+        for one in among:
+            if one is not None:
+                one.extend(waits)
 
 
 class AdmissionLimit:
@@ -67,6 +115,21 @@ class AdmissionLimit:
             self._move()
             self._window_end = now + _WINDOW_S
 
+    async def serve(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Makes the call for an admitted request, and releases it with the time that it took."""
+        begin, waits, lag = monotonic(), Waits(), 0.0
+        token = _waits.set(waits)
+        try:
+            # Lets all who came at the same time be counted before one is served.
+            await asyncio.sleep(0)
+            lag = monotonic() - begin
+            return await call()
+        finally:
+            _waits.reset(token)
+            now = monotonic()
+            covered, number = _covered(waits)
+            self.release(now - begin - covered + number * _ROUNDS * lag, now)
+
     def _move(self) -> None:
         slow = sorted(self._took)[int(len(self._took) * _SHARE)]
         step = min(max(self._bounds.target_s / max(slow, 1e-9), _LEAST_STEP), _LARGEST_STEP)
@@ -80,3 +143,13 @@ class AdmissionLimit:
         self._limit = min(max(wanted, self._bounds.least), self._bounds.most)
         self._took.clear()
         self._peak = self.in_flight
+
+
+def _covered(intervals: Waits) -> tuple[float, int]:
+    """Seconds that lie in at least one of the intervals, and the number of stretches that they form."""
+    covered, stretches, reached = 0.0, 0, float("-inf")
+    for begin, end in sorted(intervals):
+        covered += max(0.0, end - max(begin, reached))
+        stretches += begin > reached
+        reached = max(reached, end)
+    return covered, stretches

@@ -1,4 +1,4 @@
-"""A Prometheus histogram that takes the values of a whole batch at once: prometheus_client's takes one at a time."""
+"""A Prometheus histogram for the event loop's thread: without locks, and a whole batch at a time where there is one."""
 
 from __future__ import annotations
 
@@ -73,14 +73,18 @@ class Series:
         self.counts = [0] * len(bounds)
         self.total = 0.0
 
+    def observe_one(self, value: float) -> None:
+        """Counts a number."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
     def observe(self, values: NDArray[Any]) -> None:
-        """Counts values of any number; those that are not numbers are left out."""
+        """Counts any number of values; those that are not numbers are left out."""
         # numpy's overhead is that of some twenty values.
         if len(values) <= _FEW:
             for value in values.tolist():
                 if not math.isnan(value):
-                    self.counts[bisect_left(self._bounds, value)] += 1
-                    self.total += value
+                    self.observe_one(value)
             return
         known = values[~np.isnan(values)]
         found = np.bincount(np.searchsorted(self._edges, known), minlength=len(self.counts))

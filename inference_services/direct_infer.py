@@ -23,6 +23,7 @@ from inference_services.v2_rest import HEADER_LENGTH, RestRequest, decode, encod
 _PREFIX, _SUFFIX = "/v2/models/", "/infer"
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
+_JSON_KINDS = frozenset({_JSON, b"application/json; charset=utf-8"})
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -106,7 +107,7 @@ def _form(headers: Headers) -> tuple[bool, int | None]:
         elif name.startswith(b"ce-"):  # a CloudEvent is answered with one
             return False, None
     if length is None:
-        return kind == _JSON, None
+        return kind in _JSON_KINDS, None
     return (True, int(length)) if kind == _BINARY and length.isdigit() else (False, None)
 
 

@@ -89,9 +89,10 @@ class RequestScopeInterceptor(ServerInterceptor):
                 self._calls.ended("grpc", outcome, perf_counter() - begun)
 
 
-def outcome_of(code: grpc.StatusCode | int) -> Outcome:
-    """What a status code says of a request that failed."""
-    return _BY_NUMBER.get(code if isinstance(code, int) else code.value[0], "error")
+def outcome_of(code: grpc.StatusCode | int | None) -> Outcome:
+    """What a status code says of a request that failed; None where nobody has set one."""
+    number = code.value[0] if isinstance(code, grpc.StatusCode) else code
+    return "error" if number is None else _BY_NUMBER.get(number, "error")
 
 
 def _context(context: grpc.aio.ServicerContext) -> RequestContext:

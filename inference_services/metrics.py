@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from inference_services.batch_histogram import BatchHistogram
 from inference_services.request_context import Protocol
@@ -33,11 +33,11 @@ PROBABILITY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4
 
 BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.", LABELS)
 REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*LABELS, "protocol", "outcome"])
-SECONDS = Histogram(
+SECONDS = BatchHistogram(
     "fraud_request_seconds",
     "From an inference request's headers to its answer, decoding and encoding included.",
-    [*LABELS, "protocol"],
-    buckets=LATENCY_BUCKETS,
+    (*LABELS, "protocol"),
+    LATENCY_BUCKETS,
 )
 IN_FLIGHT = Gauge("fraud_requests_in_flight", "Inference requests that wait for their answer.", LABELS)
 PROBABILITY = BatchHistogram(
@@ -89,4 +89,4 @@ class CallMetrics:
         """Its answer has gone."""
         self._in_flight -= 1
         self._outcomes[protocol, outcome].inc()
-        self._seconds[protocol].observe(seconds)
+        self._seconds[protocol].observe_one(seconds)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 REQUEST_ID = "x-request-id"
@@ -47,9 +46,9 @@ class RequestContext:
         cls, protocol: Protocol, request_id: str = "", traceparent: str = "", tracestate: str = ""
     ) -> RequestContext:
         """The context of a request with these headers; one that is not well formed counts as absent."""
-        if not _HEADER_SAFE.fullmatch(request_id):
+        if not (request_id and _HEADER_SAFE.fullmatch(request_id)):
             request_id = new_id()
-        if not _TRACEPARENT.fullmatch(traceparent):
+        if not (traceparent and _TRACEPARENT.fullmatch(traceparent)):
             traceparent = tracestate = ""
         if not _TRACESTATE.fullmatch(tracestate):
             tracestate = ""
@@ -61,17 +60,25 @@ class RequestContext:
         return self.traceparent[3:35]
 
 
+# No two processes share the first, and no two requests of a process the second.
+_PROCESS, _IDS = os.urandom(8).hex(), count()
 _CURRENT: ContextVar[RequestContext | None] = ContextVar("fraud_request", default=None)
 
 
-@contextmanager
-def serving(context: RequestContext) -> Iterator[RequestContext]:
+class serving:  # noqa: N801 - used as a function
     """Makes it the context of what runs inside, tasks and threads that start there included."""
-    token = _CURRENT.set(context)
-    try:
-        yield context
-    finally:
-        _CURRENT.reset(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: RequestContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> RequestContext:
+        self._token = _CURRENT.set(self._context)
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
 
 
 def current() -> RequestContext | None:
@@ -97,4 +104,4 @@ def adopt(v2_id: str | None) -> str:
 
 def new_id() -> str:
     """An id that nobody has used, 32 hex digits."""
-    return os.urandom(16).hex()
+    return f"{_PROCESS}{next(_IDS):016x}"

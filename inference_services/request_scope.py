@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from inference_services.metrics import CallMetrics, Outcome, outcome_of
-from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, serving
+from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, new_id, serving
 from inference_services.request_span import finish, span_attributes
 from inference_services.served import Served
 from inference_services.tracing import request_span
@@ -20,8 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_READ = {name.encode(): name for name in (REQUEST_ID, TRACEPARENT, TRACESTATE)}
-_REQUEST_ID = REQUEST_ID.encode()
+_READ = tuple(name.encode() for name in (REQUEST_ID, TRACEPARENT, TRACESTATE))
+_REQUEST_ID = _READ[0]
 
 log = logging.getLogger("fraud")
 
@@ -73,10 +73,10 @@ class RequestScope:
 
 
 def _context(scope: Message) -> RequestContext:
-    found = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
-    return RequestContext.begin(
-        "rest", found.get(REQUEST_ID, ""), found.get(TRACEPARENT, ""), found.get(TRACESTATE, "")
-    )
+    found = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
+    if not found:
+        return RequestContext("rest", new_id())
+    return RequestContext.begin("rest", *(found.get(name, "") for name in _READ))
 
 
 async def _send_500(send: Send, request_id: str) -> None:

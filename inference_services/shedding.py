@@ -5,11 +5,8 @@ Only inference is refused: health, readiness, metadata and metrics pass. `fraud_
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from time import perf_counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -54,9 +51,7 @@ class SheddingMiddleware:
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
             await send({"type": "http.response.start", "status": 429, "headers": headers})
             return await send({"type": "http.response.body", "body": _REFUSAL})
-        with _measured(self._limit):
-            await asyncio.sleep(0)
-            return await self._app(scope, receive, send)
+        return await self._limit.serve(lambda: self._app(scope, receive, send))
 
 
 class SheddingInterceptor(ServerInterceptor):
@@ -84,20 +79,7 @@ class SheddingInterceptor(ServerInterceptor):
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             if not self._limit.admit():
                 retry = (("retry-after", str(RETRY_AFTER_S)), ("grpc-retry-pushback-ms", str(RETRY_AFTER_S * 1000)))
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, retry)
-            with _measured(self._limit):
-                await asyncio.sleep(0)
-                return await handler.unary_unary(request, context)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _REASON, (*context.trailing_metadata(), *retry))
+            return await self._limit.serve(lambda: handler.unary_unary(request, context))
 
         return grpc.unary_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
-
-
-@contextmanager
-def _measured(limit: AdmissionLimit) -> Iterator[None]:
-    """Around an admitted request, which first lets the loop run once: so it sees all who came at the same time."""
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        now = perf_counter()
-        limit.release(now - start, now)

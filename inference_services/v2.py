@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -88,6 +88,9 @@ class Tensors:
 
     def __contains__(self, name: str) -> bool:
         return name in self._inputs
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._inputs.values())
 
     def names(self) -> tuple[str, ...]:
         """The names of the given tensors, in request order."""

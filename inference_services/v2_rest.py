@@ -109,7 +109,7 @@ class _NotPlain(Exception):
 
 
 def _request(content: Any, binary: bytes | None) -> RestRequest:
-    _require(isinstance(content, dict) and not content.get("parameters"))
+    _require(isinstance(content, dict) and content.get("parameters") in ({}, None))
     request_id, inputs = content.get("id"), content.get("inputs")
     _require((request_id is None or isinstance(request_id, str)) and isinstance(inputs, list))
     tensors = []
@@ -129,8 +129,9 @@ def _tensor(entry: Any, binary: bytes | None) -> Tensor:
     _require(isinstance(name, str) and isinstance(datatype, str) and datatype in DTYPES)
     # Integers, of which a truth value is none.
     _require(isinstance(shape, list) and all(type(size) is int for size in shape))
-    parameters, data = entry.get("parameters") or {}, entry.get("data")
-    _require(isinstance(parameters, dict))
+    parameters, data = entry.get("parameters"), entry.get("data")
+    _require(parameters is None or isinstance(parameters, dict))
+    parameters = parameters or {}
     raw = None
     if data is None:
         size = parameters.pop(_SIZE, None)
@@ -145,7 +146,9 @@ def _tensor(entry: Any, binary: bytes | None) -> Tensor:
 def _wanted(outputs: Any) -> Sequence[str]:
     _require(outputs is None or isinstance(outputs, list))
     for output in outputs or ():
-        _require(isinstance(output, dict) and isinstance(output.get("name"), str) and not output.get("parameters"))
+        _require(
+            isinstance(output, dict) and isinstance(output.get("name"), str) and output.get("parameters") in ({}, None)
+        )
     return [output["name"] for output in outputs or ()]
 
 

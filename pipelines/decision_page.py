@@ -53,10 +53,11 @@ def _scores(record: DecisionRecord) -> Table:
         table.add_row(name, version or "did not answer", odds, _probability(probability))
     table.add_row("fusion", record.fusion, "", _probability(record.fraud_probability))
     table.add_row("offset for equal alarm rates", "", f"{-record.alarm_offset:.4f}", "")
-    facts = (f"available: {record.availability}", f"missing: {record.degraded or 'nothing'}")
-    table.caption = (
-        f"{', '.join(facts)}; store as of event {record.seen_sequence}; revision {record.revision or 'none'}"
-    )
+    facts = [f"available: {record.availability}", f"missing: {record.degraded or 'nothing'}"]
+    facts += [f"store as of event {record.seen_sequence}", f"revision {record.revision or 'none'}"]
+    if record.materialised:
+        facts.append(f"oldest materialised view of {_time(min(record.materialised.values()))}")
+    table.caption = "; ".join(facts)
     return table
 
 

@@ -228,7 +228,11 @@ def running(
 def _images(workspace: Workspace, redis_url: str, drift_python: Path, drift_window: int) -> dict[str, Any]:
     if not drift_python.exists():
         raise StepError(f"no interpreter {drift_python} for the drift detector: run `make env`")
-    ours = {"OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(PROJECT_ROOT)}
+    ours = {
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "FRAUD_SERVER_TARGET_MS": str(LOCAL_BUDGET_MS / 2),
+    }
     transformer = {
         "FRAUD_TRANSFORMER_REDIS_URL": redis_url,
         "FRAUD_TRANSFORMER_SPOOL_DIR": str((workspace.root / "spool").absolute()),

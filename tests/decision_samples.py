@@ -73,10 +73,11 @@ def decisions(n: int = 3, **changes: Any) -> DecisionBatch:
         "availability": "full",
         "alarm_offset": RNG.standard_normal(n),
         "sequence": np.arange(n) + 1_770_000_000_000_017,
+        "materialised": {"rider_profile": 1_769_990_400_000_000},
         "fusion": "9-cccccccccccc",
         "policy_sha256": "0" * 64,
         "revision": "fraud-detector-00001",
-        "request_id": "a-request",
+        "request_ids": ["a-request"] * n,
         "decided_at": 1_780_000_000_000_000,
         "latency_ms": 1.23456,
     }

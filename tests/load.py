@@ -42,8 +42,8 @@ class Client:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def send(self, request: bytes, due: float | None = None) -> Reply:
-        """Sends a whole request and reads the answer."""
+    async def send(self, request: bytes, due: float | None = None, *, head: bool = False) -> Reply:
+        """Sends a whole request and reads the answer; `head` for a HEAD request, whose answer has no body."""
         clock = asyncio.get_running_loop().time
         due = clock() if due is None else due
         try:
@@ -52,7 +52,7 @@ class Client:
             return Reply(0, clock() - due, due)
         try:
             writer.write(request)
-            status, headers, body = await _answer(reader)
+            status, headers, body = await _answer(reader, head)
         except (OSError, asyncio.IncompleteReadError, ValueError):
             writer.close()
             return Reply(-1, clock() - due, due)
@@ -67,10 +67,22 @@ class Client:
             writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+async def _answer(reader: asyncio.StreamReader, head: bool) -> tuple[int, dict[str, str], bytes]:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
-    return int(head.split()[1]), headers, await reader.readexactly(int(headers.get("content-length", "0")))
+    status = int(first.split()[1])
+    if headers.get("transfer-encoding") == "chunked" and not head:
+        return status, headers, await _chunks(reader)
+    length = 0 if head else int(headers.get("content-length", "0"))
+    return status, headers, await reader.readexactly(length)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while size := int(await reader.readline(), 16):
+        parts.append((await reader.readexactly(size + 2))[:-2])
+    await reader.readline()
+    return b"".join(parts)
 
 
 def post(path: str, body: bytes, **headers: str) -> bytes:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,11 @@ class Service:
 
     def stop(self) -> None:
         self.process.stop()
+
+    def resident_mib(self) -> float:
+        """Its memory that is in use, as Linux counts it."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Redis:
@@ -201,15 +206,14 @@ def predictors(folder: Path, bundles: Bundles) -> Iterator[tuple[Service, Servic
 
 @contextmanager
 def small_stack(
-    folder: Path, env: Mapping[str, str] | None = None, via: Mapping[str, int] | None = None
+    folder: Path, env: Mapping[str, str] | None = None, reach: Callable[[str, int], int] = lambda _, port: port
 ) -> Iterator[SmallStack]:
     """All of it, ready.
 
     Args:
         folder: for everything that it writes.
         env: variables of the transformer.
-        via: ports at which the transformer reaches its parts (store, stream, lightgbm, gnn) instead of their own;
-            filled in by a proxy that this function's caller starts once it knows the parts.
+        reach: part (store, stream, lightgbm, gnn), its port -> the port at which the transformer reaches it.
     """
     bundles, history = write_bundles(folder / "bundles"), make_history(folder)
     with ExitStack() as stack:
@@ -218,9 +222,8 @@ def small_stack(
             stack.callback(server.stop)
         lightgbm, gnn = stack.enter_context(predictors(folder, bundles))
         fill_store(store.url, history, bundles.gnn.sha12)
-        ports = {"store": store.port, "stream": stream.port, "lightgbm": lightgbm.port, "gnn": gnn.port}
-        if via is not None:
-            ports = {part: via[part] for part in ports}
+        parts = {"store": store, "stream": stream, "lightgbm": lightgbm, "gnn": gnn}
+        ports = {name: reach(name, part.port) for name, part in parts.items()}
         given = {
             "FRAUD_TRANSFORMER_REDIS_URL": f"redis://127.0.0.1:{ports['store']}",
             "FRAUD_TRANSFORMER_DECISION_REDIS_URL": f"redis://127.0.0.1:{ports['stream']}",

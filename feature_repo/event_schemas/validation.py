@@ -7,8 +7,9 @@ interpreter loop over the events.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +48,18 @@ def validate(batch: Columns) -> list[FieldError]:
     return sorted(errors, key=lambda e: (e.row, e.field))
 
 
+def is_valid(event: Mapping[str, Any]) -> bool:
+    """Whether `validate` finds nothing in one event, given without its absent fields, each of its field's type.
+
+    For single events, for which operations on columns cost more than the checks.
+    """
+    event_type = event.get("event_type")
+    if event_type not in CATALOGUE.required or not CATALOGUE.required[event_type] <= event.keys():
+        return False
+    allowed = CATALOGUE.allowed[event_type]
+    return all(name in allowed and _accepts(CATALOGUE.fields[name])(value) for name, value in event.items())
+
+
 def _presence(batch: Columns) -> Iterator[FieldError]:
     types = batch.columns["event_type"]
     for event_type in EVENT_TYPES:
@@ -78,11 +91,14 @@ def _values(batch: Columns) -> Iterator[FieldError]:
 
 
 def _bad_numbers(values: NDArray[Any], spec: FieldSpec) -> Iterator[tuple[int, str]]:
-    low = -np.inf if spec.minimum is None else spec.minimum
-    high = np.inf if spec.maximum is None else spec.maximum
+    low, high = _bounds(spec)
     # Written so that NaN, which compares false with everything, is refused.
     for position in np.flatnonzero(~((values >= low) & (values <= high))):
         yield int(position), f"must be between {low:g} and {high:g}, not {values[position]}"
+
+
+def _bounds(spec: FieldSpec) -> tuple[float, float]:
+    return -np.inf if spec.minimum is None else spec.minimum, np.inf if spec.maximum is None else spec.maximum
 
 
 def _bad_strings(values: NDArray[Any], spec: FieldSpec) -> Iterator[tuple[int, str]]:
@@ -97,6 +113,18 @@ def _bad_strings(values: NDArray[Any], spec: FieldSpec) -> Iterator[tuple[int, s
             yield position, reason
 
 
+@cache
+def _accepts(spec: FieldSpec) -> Callable[[Any], bool]:
+    if spec.json_type == "boolean":
+        return lambda _: True
+    if spec.json_type == "string":
+        reason = _string_check(spec)
+        return lambda value: reason(value) is None
+    low, high = _bounds(spec)
+    return lambda value: low <= value <= high
+
+
+@cache
 def _string_check(spec: FieldSpec) -> Any:
     # JSON Schema anchors with ECMA "$", which does not match before a final newline as Python's does.
     pattern = re.compile((spec.pattern or "").removesuffix("$") + r"\Z" if spec.pattern else "")

@@ -89,7 +89,9 @@ def _write(folder: Path, name: str, table: pa.Table) -> None:
     # The ids repeat nothing; the records repeat their names, and are compressed all the same.
     plain = ["stream_id", "decision_id", "event_id", "record"]
     encoded = [column for column in SCHEMA.names if column not in plain]
-    pq.write_table(table, pending, compression="zstd", row_group_size=_ROW_GROUP, use_dictionary=encoded)
+    pq.write_table(
+        table, pending, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP, use_dictionary=encoded
+    )
     _to_disk(pending)
     pending.rename(folder / name)
     _to_disk(folder)

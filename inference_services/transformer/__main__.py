@@ -15,6 +15,7 @@ from inference_services.transformer.decisions import DecisionLog
 from inference_services.transformer.feature_tensors import FEATURE_PARAMETERS
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.http_pool import HttpPool
+from inference_services.transformer.materialised_views import MaterialisedViews
 from inference_services.transformer.model import FraudTransformer
 from inference_services.transformer.predictors import V2Client
 from inference_services.transformer.rules.reloading import RuleBook
@@ -33,6 +34,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
     scheme = "https" if args.predictor_use_ssl else "http"
     lightgbm, gnn = HttpPool(f"{scheme}://{args.predictor_host}"), HttpPool(settings.gnn_url)
     store = OnlineReader(settings.redis_url, settings.feast_project, budget_s * STORE_SHARE, settings.redis_type)
+    views = MaterialisedViews.watching(settings.redis_url, settings.redis_type)
     decider = Decider(
         store,
         V2Client(lightgbm, args.model_name, headers, FEATURE_PARAMETERS),
@@ -43,6 +45,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         breaker_failures=settings.breaker_failures,
         breaker_retry_s=settings.breaker_retry_s,
         rules=rules,
+        materialised=views.newest,
     )
     decisions = DecisionLog(
         settings.decision_redis_url or settings.redis_url,
@@ -56,6 +59,7 @@ def build(args: argparse.Namespace) -> FraudTransformer:
         await store.close()
         lightgbm.close()
         gnn.close()
+        views.close()
         if rules is not None:
             rules.close()
 

@@ -41,10 +41,11 @@ class DecisionBatch:
         availability: mask by which the scores were fused.
         alarm_offset: [n].
         sequence: last event applied to any of each event's entities, [n].
+        materialised: by view, when its newest row became usable, microseconds since the epoch.
         fusion: label of the fusion bundle.
         policy_sha256: hash of its policy.
         revision: of this process.
-        request_id: of the request that the events came in.
+        request_ids: of the request that each event came in.
         decided_at: microseconds since the epoch.
         latency_ms: of the decisions together.
         rules: of each event, what the rules said; empty where none were evaluated.
@@ -60,10 +61,11 @@ class DecisionBatch:
     availability: str
     alarm_offset: NDArray[np.float64]
     sequence: NDArray[np.int64]
+    materialised: Mapping[str, int]
     fusion: str
     policy_sha256: str
     revision: str
-    request_id: str
+    request_ids: Sequence[str]
     decided_at: int
     latency_ms: float
     rules: Sequence[RulesRecord] = ()
@@ -83,13 +85,13 @@ class DecisionBatch:
         outputs = {name: values.tolist() for name, values in self.outputs.items()}
         lightgbm, gnn = _Answered.of(self.lightgbm, n), _Answered.of(self.gnn, n)
         offsets, sequences = self.alarm_offset.tolist(), self.sequence.tolist()
-        latency_ms = round(self.latency_ms, 3)
+        latency_ms, materialised = round(self.latency_ms, 3), orjson.Fragment(orjson.dumps(self.materialised))
         for row in range(n):
             yield {
                 "schema": SCHEMA,
                 "decision_id": f"{_PROCESS}-{self.serial}-{row}",
                 "event_id": events[row]["event_id"],
-                "request_id": self.request_id,
+                "request_id": self.request_ids[row],
                 "decided_at": self.decided_at,
                 "event": events[row],
                 "decision": outputs["decision"][row],
@@ -111,6 +113,7 @@ class DecisionBatch:
                 "policy_sha256": self.policy_sha256,
                 "revision": self.revision,
                 "seen_sequence": sequences[row],
+                "materialised": materialised,
                 "latency_ms": latency_ms,
                 "features": features[row],
                 "graph": graphs[row],

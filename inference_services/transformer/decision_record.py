@@ -153,6 +153,10 @@ class DecisionRecord:
     policy_sha256: Annotated[str, Field(description="Hash of the policy that the thresholds were made for.")]
     revision: Annotated[str, Field(description="Knative revision of the transformer.")]
     seen_sequence: Annotated[int, Field(description="Last event applied to any of the event's entities.")]
+    materialised: Annotated[
+        dict[str, int],
+        Field(description="By view, when its newest row became usable, µs since the epoch."),
+    ]
     latency_ms: Annotated[float, Field(description="Time that the decision took, with the others of its chunk.")]
     features: Annotated[FeatureVector, Field(description="What both models read, by name.")]
     graph: Annotated[GraphRequest | None, Field(description="What the graph model read; null when it did not answer.")]

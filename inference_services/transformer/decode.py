@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
 from feature_repo.event_batch import Column, EventBatch, Mask
 from feature_repo.event_schemas import CATALOGUE, SCORED_EVENT_TYPES
 from feature_repo.event_schemas.catalogue import FieldSpec, JsonType
-from feature_repo.event_schemas.validation import validate
+from feature_repo.event_schemas.validation import is_valid, validate
 from feature_repo.pseudonyms import ENTITY_KINDS, KIND_LETTERS
 from inference_services.errors import InvalidRequest
-from inference_services.v2 import Tensors
+from inference_services.v2 import Tensors, is_utf8
 
 _PRESENT = "_present"
 _NOTHING: dict[JsonType, str | int | float | bool] = {"string": "", "integer": 0, "number": np.nan, "boolean": False}
@@ -20,6 +21,13 @@ _PSEUDONYMS = {
     f"{kind}_id": re.compile(rf"{KIND_LETTERS[kind]}([1-9][0-9]{{0,2}})-[0-9a-f]{{16}}\Z") for kind in ENTITY_KINDS
 }
 _MAX_KEY_ID = 255
+_JSON_TYPES: dict[JsonType, frozenset[type]] = {
+    "string": frozenset({str}),
+    "integer": frozenset({int}),
+    "number": frozenset({float, int, type(None)}),
+    "boolean": frozenset({bool}),
+}
+_PLAIN = {name: (_JSON_TYPES[spec.json_type], spec.v2_datatype) for name, spec in CATALOGUE.fields.items()}
 
 
 def decode_events(tensors: Tensors) -> EventBatch:
@@ -48,6 +56,40 @@ def decode_events(tensors: Tensors) -> EventBatch:
         raise InvalidRequest(f"{errors[0]}{more}")
     _check_scored(batch)
     return batch
+
+
+def decode_event(tensors: Tensors) -> dict[str, Any] | None:
+    """The event of a request that carries one valid event in plain JSON, without its absent fields.
+
+    For every other request it is None, and `decode_events` says what it carries or what is wrong with it.
+    """
+    event: dict[str, Any] = {}
+    for name, datatype, shape, data, raw, _ in tensors:
+        accepted, expected = _PLAIN.get(name, (None, ""))
+        if accepted is None or datatype != expected or raw is not None or shape != [1] or len(data) != 1:
+            return None
+        (value,) = data
+        if type(value) not in accepted:
+            return None
+        # An absent text is empty, an absent number null.
+        if value is not None and value != "":
+            event[name] = value
+    return event if _is_plain(event) else None
+
+
+def _is_plain(event: dict[str, Any]) -> bool:
+    for name, pattern in _PSEUDONYMS.items():
+        if name in event:
+            match = pattern.match(event[name])
+            if match is None or int(match[1]) > _MAX_KEY_ID:
+                return False
+    integers = (value for value in event.values() if type(value) is int)
+    return (
+        is_valid(event)
+        and event["event_type"] in SCORED_EVENT_TYPES
+        and all(-(2**63) <= value < 2**63 for value in integers)
+        and all(is_utf8(value) for value in event.values() if type(value) is str)
+    )
 
 
 def _column(tensors: Tensors, spec: FieldSpec, n: int) -> tuple[Column, Mask]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.event_batch import EventBatch
+from inference_services.admission import waiting
 from inference_services.errors import PredictorGone
 from inference_services.graph_parts import ENDPOINT_INFLUENCE, NEIGHBOUR_INFLUENCE, take_events
 from inference_services.subgraph import Subgraph
@@ -152,7 +153,8 @@ class Explainer:
         """The answer of the version that scored, with all of the outputs; None after TRIES, or the deadline."""
         for _ in range(TRIES if version else 0):
             try:
-                answer = await client.infer(tensors, outputs, deadline, list(outputs))
+                with waiting():
+                    answer = await client.infer(tensors, outputs, deadline, list(outputs))
                 if any(name not in answer.outputs for name in outputs):
                     raise PredictorGone(f"{client.model} answered without {', '.join(outputs)}")
             except PredictorGone as error:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Mapping
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from feature_repo.pseudonyms import ENTITY_KINDS
 from feature_repo.tiles import LONGEST_WINDOW_S
-from inference_services.batch_histogram import BatchHistogram
+from inference_services.batch_histogram import BatchHistogram, Series
 from inference_services.metrics import LATENCY_BUCKETS, PROBABILITY
 from inference_services.served import Served
+from inference_services.tracing import span
 from inference_services.transformer.decision_batch import DecisionBatch
 from inference_services.transformer.predictors import Answer
 from inference_services.v2 import Array
@@ -22,8 +25,8 @@ from inference_services.v2 import Array
 VERSION = ("model_version", "revision")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
-STAGE = Histogram(
-    "fraud_transformer_stage_seconds", "Time spent in one stage of a decision.", ["stage"], buckets=LATENCY_BUCKETS
+STAGE = BatchHistogram(
+    "fraud_transformer_stage_seconds", "Time spent in one stage of a decision.", ["stage"], LATENCY_BUCKETS
 )
 DECISIONS = Counter("fraud_decisions", "Decisions given.", ["event_type", "decision", *VERSION])
 DEGRADED = Counter(
@@ -47,6 +50,30 @@ NO_PAST = Counter(
 SEEN = Gauge(
     "fraud_seen_sequence", "Highest number of an event that a decision has seen; compare with fraud_worker_sequence."
 )
+
+
+class timed:  # noqa: N801 - used as a function
+    """Observes the duration of a stage, and makes it a span."""
+
+    __slots__ = ("_begun", "_series", "_span")
+
+    def __init__(self, stage: str) -> None:
+        self._series = stage_series(stage)
+        self._span = span(stage)
+
+    def __enter__(self) -> None:
+        self._span.__enter__()
+        self._begun = perf_counter()
+
+    def __exit__(self, *error: Any) -> None:
+        self._series.observe_one(perf_counter() - self._begun)
+        self._span.__exit__(*error)
+
+
+@cache
+def stage_series(stage: str) -> Series:
+    """The durations of a stage, seconds."""
+    return STAGE.labels(stage=stage)
 
 
 class DecisionMetrics:
@@ -97,7 +124,7 @@ class DecisionMetrics:
                 NO_PAST.labels(kind).inc(without)
 
 
-def span_attributes(outputs: dict[str, Array]) -> dict[str, Any]:
+def span_attributes(outputs: Mapping[str, Array]) -> dict[str, Any]:
     """What the span of a request says of its decisions."""
     decisions = Tally(outputs["decision"].tolist())
     missing = sorted({part for parts in set(outputs["degraded"].tolist()) for part in parts.split(",") if part})

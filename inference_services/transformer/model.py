@@ -9,20 +9,24 @@ when nothing was).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import CATALOGUE
 from inference_services.errors import InvalidRequest
+from inference_services.request_context import request_id
 from inference_services.served import Served
 from inference_services.tracing import annotate, recording
-from inference_services.transformer.decider import Decided, Decider, timed
+from inference_services.transformer.decider import Decider
 from inference_services.transformer.decisions import DecisionLog
-from inference_services.transformer.decode import decode_events
-from inference_services.transformer.metrics import DecisionMetrics, span_attributes
+from inference_services.transformer.decode import decode_event, decode_events
+from inference_services.transformer.gathering import Gathering
+from inference_services.transformer.metrics import DecisionMetrics, span_attributes, timed
 from inference_services.v2 import Array, Datatype, Tensors
 from inference_services.v2_model import Outputs, V2Model
 
@@ -34,8 +38,10 @@ _OUTPUTS: dict[str, Datatype] = {
     "reasons": "BYTES",
     "degraded": "BYTES",
 }
-# A larger batch is decided in chunks, one after the other, each within the latency budget.
-CHUNK_ROWS = 16
+# A larger batch is decided in chunks, each within the latency budget. While one waits for the store or the models,
+# another is worked on; more at a time would only wait for each other.
+CHUNK_ROWS = 64
+_CHUNKS_AT_ONCE = 2
 # The first few open connections and miss the deadline.
 WARM_UP_DECISIONS = 10
 
@@ -68,6 +74,7 @@ class FraudTransformer(V2Model):
         self.version = version
         self._revision = revision
         self._metrics = DecisionMetrics(Served.of(self, revision))
+        self._gathering = Gathering(self._decide, CHUNK_ROWS)
         self._close = close
         self._warm = False
         # KServe serves a model whose flag is set and runs its engine beside the server; `healthy` tells readiness.
@@ -111,21 +118,35 @@ class FraudTransformer(V2Model):
             if name not in _OUTPUTS:
                 raise InvalidRequest(f"output {name!r} does not exist; there are {', '.join(_OUTPUTS)}")
         with timed("decode"):
-            batch = decode_events(tensors)
-        chunks = [await self._decide(batch, start) for start in range(0, len(batch), CHUNK_ROWS)]
-        outputs: dict[str, Array] = {
-            name: np.concatenate([chunk.outputs[name] for chunk in chunks]) for name in _OUTPUTS
-        }
+            # A request that is traced is decided alone, so that its spans are its own.
+            decoded = (None if recording() else decode_event(tensors)) or decode_events(tensors)
+        if isinstance(decoded, EventBatch):
+            outputs = await self._in_chunks(decoded)
+        else:
+            outputs = await self._gathering.outputs(decoded)
         if recording():
             annotate(span_attributes(outputs))
         return Outputs(outputs, self.version, {"revision": self._revision})
 
-    async def _decide(self, batch: EventBatch, start: int) -> Decided:
-        chunk = batch if len(batch) <= CHUNK_ROWS else batch.take(np.arange(start, min(start + CHUNK_ROWS, len(batch))))
-        decided = await self._decider.decide(chunk)
+    async def _in_chunks(self, batch: EventBatch) -> Mapping[str, Array]:
+        ids = [request_id()] * len(batch)
+        if len(batch) <= CHUNK_ROWS:
+            return await self._decide(batch, ids)
+        places = np.array_split(np.arange(len(batch)), -(-len(batch) // CHUNK_ROWS))
+        lanes = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+
+        async def decide(rows: NDArray[np.int64]) -> Mapping[str, Array]:
+            async with lanes:
+                return await self._decide(batch.take(rows), ids[: len(rows)])
+
+        chunks = await asyncio.gather(*map(decide, places))
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in _OUTPUTS}
+
+    async def _decide(self, batch: EventBatch, request_ids: Sequence[str]) -> Mapping[str, Array]:
+        decided = await self._decider.decide(batch, request_ids)
         self._decisions.publish(decided.records)
         self._metrics.observe(decided.records)
-        return decided
+        return decided.outputs
 
 
 _WARM_UP = EventBatch.from_rows(

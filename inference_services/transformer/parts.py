@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from prometheus_client import Counter, Gauge
 
+from inference_services.admission import waiting
 from inference_services.errors import PartDown
 from inference_services.transformer.breaker import Breaker, State
 
@@ -44,19 +45,19 @@ class Part:
         Raises:
             PartDown: the part is not to be asked now.
         """
-        clock = asyncio.get_running_loop().time
-        ticket = self._breaker.admit(clock())
+        ticket = self._breaker.admit(monotonic())
         if ticket is None:
             raise PartDown(f"{self._name} is down")
         try:
-            yield
+            with waiting():
+                yield
         except Exception as error:
             FAILED.labels(self._name).inc()
-            self._breaker.fail(ticket, clock())
+            self._breaker.fail(ticket, monotonic())
             self._tell(str(error) or type(error).__name__)
             raise
         except BaseException:  # the caller has gone
-            self._breaker.withdraw(ticket, clock())
+            self._breaker.withdraw(ticket, monotonic())
             raise
         self._breaker.succeed(ticket)
         self._tell("")

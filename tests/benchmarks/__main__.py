@@ -18,6 +18,7 @@ from tests.bounds import conclude, leave
 GROUPS = {
     "features": ["online_reader", "streaming", "point_in_time"],
     "serving": [],
+    "observability": ["observability"],
     "simulator": ["simulator"],
     "materialization": ["materialization"],
     "rules": ["rules"],

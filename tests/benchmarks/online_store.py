@@ -54,8 +54,8 @@ class Place:
     events: EventBatch
 
 
-def simulated(world: WorldSettings, scratch: Path, redis_url: str) -> Place:
-    """Simulates a place, folds its events into Redis, and materialises its profiles and embeddings."""
+def simulated(world: WorldSettings, scratch: Path, redis_url: str, version: str = EMBEDDING_VERSION) -> Place:
+    """Simulates a place, folds its events into Redis, and materialises its profiles and embeddings of a version."""
     simulate(world, scratch / "world")
     ingest_files(scratch / "world" / "events", scratch / "log", Pseudonymiser(b"a benchmark's key"))
     settings = FeatureSettings(redis_url=redis_url, registry=scratch / "registry.db", offline=scratch / "offline")
@@ -63,7 +63,7 @@ def simulated(world: WorldSettings, scratch: Path, redis_url: str) -> Place:
     batch = EventBatch.from_arrow(log)
     write_profiles(log, read_labels(scratch / "world" / "labels"), settings.offline)
     midnight = datetime.combine(log_days(scratch / "log")[-1] + timedelta(days=1), time(), UTC)
-    _write_embeddings(batch, settings.offline, midnight)
+    _write_embeddings(batch, settings.offline, midnight, version)
     with redis.Redis.from_url(redis_url) as client:
         rebuild(scratch / "log", client, FEAST_PROJECT)
     materialize(settings, midnight)
@@ -109,13 +109,13 @@ def _entities(batch: EventBatch) -> list[tuple[tuple[str, ...], tuple[str, ...]]
     return list(found)
 
 
-def _write_embeddings(batch: EventBatch, offline: Path, published: datetime) -> None:
+def _write_embeddings(batch: EventBatch, offline: Path, published: datetime, version: str) -> None:
     rng = np.random.default_rng(0)
     for kind in ENTITY_KINDS:
         ids = sorted(set(batch[f"{kind}_id"][batch.present[f"{kind}_id"]].tolist()))
         stamps = pa.array([published] * len(ids), pa.timestamp("us", "UTC"))
         vectors = list(rng.normal(size=(len(ids), EMBEDDING_DIM)).astype(np.float32))
-        path = offline / "embeddings" / EMBEDDING_VERSION / f"{kind}.parquet"
+        path = offline / "embeddings" / version / f"{kind}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({f"{kind}_id": ids, "embedding": vectors, "event_timestamp": stamps}), path)
 

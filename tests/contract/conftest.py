@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,20 +128,31 @@ def make_rows(n: int, seed: int = 0) -> dict[str, np.ndarray]:
     return columns
 
 
-def write_lightgbm_bundle(folder: Path, seed: int = 0) -> Bundle:
+def write_lightgbm_bundle(
+    folder: Path,
+    seed: int = 0,
+    *,
+    rows: Mapping[str, np.ndarray] | None = None,
+    cities: Sequence[str] = CITIES,
+    trees: int = 10,
+    leaves: int = 7,
+) -> Bundle:
+    """Trains on rows of MODEL_FEATURES, made up if none are given; `cities` has those that are in them."""
     rng = np.random.default_rng(seed)
-    columns = make_rows(2000, seed)
-    levels = {"event_type": list(SCORED_EVENT_TYPES), "city": list(CITIES)}
-    X = np.empty((2000, len(MODEL_FEATURES)))
+    columns = make_rows(2000, seed) if rows is None else rows
+    n = len(columns["amount"])
+    levels = {"event_type": list(SCORED_EVENT_TYPES), "city": list(cities)}
+    X = np.empty((n, len(MODEL_FEATURES)))
     for position, name in enumerate(MODEL_FEATURES):
         values = columns[name]
         X[:, position] = [levels[name].index(v) for v in values] if name in levels else values
-    signal = columns["amount"] + columns["rider_trips_1h"] if "rider_trips_1h" in columns else columns["amount"]
-    y = signal + rng.normal(0, 5, 2000) > np.quantile(signal, 0.8)
-    options = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "seed": seed}
+    amount = np.nan_to_num(columns["amount"])
+    signal = amount + columns["rider_trips_1h"] if "rider_trips_1h" in columns else amount
+    y = signal + rng.normal(0, 5, n) > np.quantile(signal, 0.8)
+    options = {"objective": "binary", "num_leaves": leaves, "verbose": -1, "num_threads": 1, "seed": seed}
     data = lightgbm.Dataset(X, y, feature_name=list(MODEL_FEATURES), categorical_feature=list(CATEGORICAL_FEATURES))
     folder.mkdir(parents=True)
-    lightgbm.train(options, data, 10).save_model(folder / "model.bst")
+    lightgbm.train(options, data, trees).save_model(folder / "model.bst")
     listing = {
         "features": list(MODEL_FEATURES),
         "categorical": levels,

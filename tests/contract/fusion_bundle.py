@@ -32,14 +32,19 @@ def write_fusion(
     gnn: str = G1,
     *,
     older: bool = False,
+    weights: tuple[float, float, float] = (0.6, 0.5, 0.1),
+    limits: tuple[float, float] = (0.3, 0.8),
 ) -> Bundle:
-    """An older one knows no missing graph."""
+    """Writes a bundle; an older one knows no missing graph.
+
+    `weights` are those of the pair and its intercept, `limits` the thresholds of review and block.
+    """
 
     def pair(lgb: str | None, graph: str | None, mask: str, weights: list[float], b: float) -> dict[str, Any]:
         return {"lightgbm": lgb, "gnn": graph, "mask": mask, "weights": weights, "intercept": b}
 
     pairs = [
-        pair(lightgbm, gnn, "full", [0.6, 0.5], 0.1),
+        pair(lightgbm, gnn, "full", [*weights[:2]], weights[2]),
         pair(lightgbm, None, "full", [1.0, 0.0], 0.0),
         pair(lightgbm, None, "no_store", [0.9, 0.0], -0.3),
         pair(None, gnn, "full", [0.0, 1.0], 0.0),
@@ -51,11 +56,11 @@ def write_fusion(
             pair(None, gnn, "no_graph", [0.0, 1.0], 0.0),
         ]
     kinds = ("trip_requested", "trip_completed", "payment_authorized", "promo_redeemed", "refund_claimed")
-    limits = {kind: {"review": 0.3, "block": 0.8} for kind in (*kinds, "account_changed")}
+    thresholds = {kind: {"review": limits[0], "block": limits[1]} for kind in (*kinds, "account_changed")}
     folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {
         "pairs": pairs,
-        "thresholds": limits,
+        "thresholds": thresholds,
         "policy_sha256": "0" * 64,
         "lightgbm": lightgbm,
         "gnn": gnn,

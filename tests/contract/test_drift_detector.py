@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -149,6 +150,25 @@ async def test_bridge_passes_over_what_is_not_a_decision(drift: Service, redis_u
         assert await Bridge(settings, http, client).step() == 7
         after = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
     assert after == before + 1
+
+
+async def test_bridge_sends_its_token(redis_url: str, tmp_path: Path):
+    sent = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["authorization"])
+        return httpx.Response(202)
+
+    path = tmp_path / "token"
+    path.write_text("t" * 32)
+    settings = BridgeSettings(redis_url=redis_url, token_file=path)
+    async with (
+        aioredis.Redis.from_url(redis_url) as client,
+        httpx.AsyncClient(transport=httpx.MockTransport(take)) as http,
+    ):
+        await client.xadd(STREAM, {FIELD: decision(1)})
+        assert await Bridge(settings, http, client).step() == 1
+    assert sent == ["Bearer " + "t" * 32]
 
 
 async def test_bridge_retries_and_then_gives_up_a_batch(redis_url: str):

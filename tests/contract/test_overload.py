@@ -84,7 +84,8 @@ async def test_grpc_is_told_too(busy: Service):
     refused = [reply for reply in replies if isinstance(reply, grpc.aio.AioRpcError)]
     assert 0 < len(refused) < BURST
     assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert all(("retry-after", "1") in list(error.trailing_metadata()) for error in refused)
+    told = [dict(error.trailing_metadata()) for error in refused]
+    assert all(metadata["retry-after"] == "1" and metadata["x-request-id"] for metadata in told)
     assert metric(busy, "fraud_requests_total", outcome="shed", protocol="grpc") == len(refused)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -139,3 +140,22 @@ def test_invalid_event_is_400_and_names_field_and_row(case: str, transformer: An
     assert response.status_code == 400, response.text
     assert message in response.json()["error"]
     assert "09121234567" not in response.text
+
+
+async def test_a_batch_is_decided_as_its_events_alone_and_together(transformer: Service):
+    events = [{**PAYMENT, "event_id": f"both-{i}", "amount": 1 + i} for i in range(150)]
+    # More at a time would be shed.
+    few = httpx.Limits(max_connections=8)
+    async with httpx.AsyncClient(base_url=transformer.url, timeout=30, limits=few) as client:
+
+        async def ask(*of: dict[str, Any]) -> dict[str, list[Any]]:
+            answer = await client.post(f"/v2/models/{NAME}/infer", json={"inputs": tensors_of([*of])})
+            return {o["name"]: o["data"] for o in answer.raise_for_status().json()["outputs"]}
+
+        batch = await ask(*events)
+        alone = [await ask(event) for event in events[:20]]
+        together = await asyncio.gather(*map(ask, events))
+    assert len(set(batch["fraud_probability"])) > 5
+    for singles in (alone, together):
+        for name, values in batch.items():
+            assert [single[name][0] for single in singles] == values[: len(singles)], name

@@ -97,7 +97,7 @@ class RuleFile(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice: YAML would silently keep the last."""
+    """Refuses a key that is given twice, of which YAML would keep the last, and leaves dates to the model to read."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -105,6 +105,12 @@ class _Loader(yaml.SafeLoader):
             if count > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r:.60} twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(content: bytes, source: str) -> RuleFile:
@@ -121,7 +127,7 @@ def parse(content: bytes, source: str) -> RuleFile:
         raise BadSettings(f"{source}: has {len(content):,} bytes, {MAX_BYTES:,} are allowed")
     try:
         tree: Any = yaml.load(content, _Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadSettings(f"{source} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return RuleFile.model_validate(tree)
@@ -138,5 +144,5 @@ def _where(tree: Any, place: tuple[int | str, ...]) -> str:
     position = int(place[1])
     entry = tree["rules"][position]
     name = entry.get("name") if isinstance(entry, dict) else None
-    rule = f"rule {name:.60}" if isinstance(name, str) else f"rule {position + 1}"
+    rule = f"rule {name:.60}" if isinstance(name, str) and name.isprintable() else f"rule {position + 1}"
     return "".join(f"{part}: " for part in (rule, *place[2:]))

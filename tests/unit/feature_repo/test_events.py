@@ -20,7 +20,7 @@ from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import append, log_days, read_log
 from feature_repo.event_schemas import CATALOGUE, EVENT_TYPES
 from feature_repo.event_schemas.catalogue import read_schema
-from feature_repo.event_schemas.validation import validate
+from feature_repo.event_schemas.validation import is_valid, validate
 from feature_repo.ingestion import ingest_files, screen
 from feature_repo.pseudonyms import Pseudonymiser, format_pseudonym, parse_pseudonym
 from simulators.ride_hailing import days as world_days
@@ -53,7 +53,9 @@ def test_validation_agrees_with_json_schema(events: list[dict[str, Any]], data: 
     else:
         event[name] = value
     try:
-        ours = not validate(EventBatch.from_rows([event]))
+        batch = EventBatch.from_rows([event])
+        ours = not validate(batch)
+        assert is_valid(batch.row(0)) == ours
     except InvalidEvents:
         ours = False
     assert ours == reference_verdict(event)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from inference_services.admission import AdmissionLimit, Bounds
+from inference_services.admission import AdmissionLimit, Bounds, Waits, current_waits, shared_waits, waiting
 from tests.load import percentile, poisson
 
 TARGET_S = 0.025
@@ -97,3 +101,78 @@ def test_more_than_the_most_is_never_in_flight():
             now += 0.02
             limit.release(0.001, now)
     assert limit.limit == 8
+
+
+BUSY = Bounds(0.5, least=2, start=64, most=64)
+
+
+async def serve(limit: AdmissionLimit, call: Callable[[], Awaitable[None]]) -> None:
+    """Forty callers, three requests each."""
+
+    async def calls() -> None:
+        for _ in range(3):
+            if limit.admit():
+                await limit.serve(call)
+
+    await asyncio.gather(*(calls() for _ in range(40)))
+    assert limit.in_flight == 0
+
+
+async def test_a_part_that_is_slow_is_no_overload():
+    async def wait() -> None:
+        with waiting():
+            await asyncio.sleep(0.7)
+
+    async def call() -> None:
+        await asyncio.gather(wait(), wait())
+
+    limit = AdmissionLimit(BUSY)
+    await serve(limit, call)
+    assert limit.limit == BUSY.start
+
+
+async def test_what_is_done_for_several_requests_at_once_is_waited_for_by_each():
+    async def wait(among: list[Waits | None]) -> None:
+        with shared_waits(among), waiting():
+            await asyncio.sleep(0.7)
+
+    together: list[Waits | None] = []
+    work: list[asyncio.Task[None]] = []
+
+    async def call() -> None:
+        together.append(current_waits())
+        if not work:
+            work.append(asyncio.create_task(wait(together)))
+        await work[0]
+
+    limit = AdmissionLimit(BUSY)
+    await asyncio.gather(*(limit.serve(call) for _ in range(40) if limit.admit()))
+    assert limit.limit == BUSY.start
+
+
+async def test_a_process_that_is_slow_itself_is():
+    limit = AdmissionLimit(BUSY)
+    await serve(limit, lambda: asyncio.sleep(0.7))
+    assert limit.limit < BUSY.start
+
+
+async def test_a_loop_that_is_late_for_the_answers_of_its_parts_is_an_overload():
+    async def call() -> None:
+        with waiting():
+            await asyncio.sleep(0)
+            time.sleep(0.02)
+
+    limit = AdmissionLimit(BUSY)
+    await serve(limit, call)
+    assert limit.limit < BUSY.start
+
+
+async def test_a_request_that_fails_is_released():
+    async def call() -> None:
+        raise ValueError("wrong")
+
+    limit = AdmissionLimit(BOUNDS)
+    limit.admit()
+    with pytest.raises(ValueError, match="wrong"):
+        await limit.serve(call)
+    assert limit.in_flight == 0

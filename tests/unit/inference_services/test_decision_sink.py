@@ -146,6 +146,31 @@ async def test_a_sink_killed_anywhere_neither_loses_nor_doubles_a_decision(redis
     assert len(ids) > 100
 
 
+class Forgetful:
+    """A Redis that is gone when something is to be acknowledged."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def xack(self, *_: Any) -> int:
+        raise redis.ConnectionError("gone")
+
+
+async def test_a_file_that_was_not_acknowledged_any_more_is_not_written_again(redis_url: str, tmp_path: Path):
+    ids = publish(redis_url, 2)
+    async with aioredis.Redis.from_url(redis_url) as client:
+        with pytest.raises(redis.ConnectionError):
+            await Sink(Forgetful(client), tmp_path, flush_s=0, keep=0).step()
+        assert (await client.xpending(STREAM, GROUP))["pending"] == len(ids)
+        ids += publish(redis_url, 1)
+        await drain(redis_url, tmp_path)  # the next process
+        assert (await client.xpending(STREAM, GROUP))["pending"] == 0
+    assert logged(tmp_path) == ids
+
+
 async def test_what_is_no_decision_is_kept_as_it_is_and_holds_up_nobody(redis_url: str, tmp_path: Path):
     spoilt = [b"", b"{", b"7", b'{"event": {}, "decided_at": "noon"}', b'{"event": {"city": 5}}', b"\xff"]
     with redis.Redis.from_url(redis_url) as client:

@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feature_repo.event_batch import EventBatch
 from inference_services.errors import BadSettings
@@ -104,6 +107,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "dry run is said": ({"dry_run": "no"}, "rule dear: dry_run: "),
     "own review": ({"reviewed_by": "payments risk"}, "rule dear: reviewed_by must be somebody else"),
     "no date": ({"reviewed_on": "soon"}, "rule dear: reviewed_on: "),
+    "a thirteenth month": ({"reviewed_on": "2026-13-01"}, "rule dear: reviewed_on: Input should be a valid date"),
+    "not a text": ({"name": "a\ud800"}, "rule 1: name: Input should be a valid string"),
     "unscored type": ({"event_types": ["trip_cancelled"]}, "rule dear: event_types: 'trip_cancelled' is not scored"),
     "no type": ({"event_types": []}, "rule dear: event_types: "),
     "type twice": ({"event_types": ["trip_requested"] * 2}, "rule dear: event_types: names an event type twice"),
@@ -145,6 +150,9 @@ CONTENTS = {
     "key twice": (b"lists: {}\nlists: {}\nrules: []", "the key 'lists' twice"),
     "object": (b"rules: !!python/object/apply:os.system [ls]", "is not YAML"),
     "deep": (b"[" * 100_000, "is not YAML"),
+    "date that is none": (content(rule()).replace(b"'2026-11-02'", b"2026-13-45"), "rule dear: reviewed_on: "),
+    "endless number": (b"a: " + b"1" * 5000, "is not YAML"),
+    "itself": (b"lists: {}\nrules: &a [*a]", "rule 1: "),
     "large": (b"#" * (2**20 + 1), "1,048,576 are allowed"),
 }
 
@@ -157,3 +165,31 @@ def test_a_file_that_is_no_rules_file_is_refused(case: str):
     assert str(refused.value).startswith("rules.yaml")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def combined(parts: st.SearchStrategy[str], *signs: str) -> st.SearchStrategy[str]:
+    return st.tuples(parts, st.sampled_from(signs), parts).map(lambda three: f"({' '.join(three)})")
+
+
+NUMBERS = st.recursive(
+    st.sampled_from(["amount", "rider_trips_1h", "0.0", "1.5"]), lambda n: combined(n, "+", "-", "*", "/"), max_leaves=4
+)
+CONDITIONS = st.recursive(
+    combined(NUMBERS, "<", ">=", "==", "!="),
+    lambda c: combined(c, "&&", "||") | c.map("!({})".format) | c.map("({0} ? city == 'x' : {0})".format),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(CONDITIONS | st.text(max_size=40))
+def test_any_text_is_a_rule_that_can_be_judged_or_is_refused_in_one_line(when: str):
+    try:
+        rules = rule_set(rule(when=when))
+    except BadSettings as refused:
+        if "\n" in str(refused):
+            raise
+        return
+    batch = EventBatch.from_rows([PAYMENT])
+    for amount in (np.nan, 0.0, 1e300, -1e300, np.inf):
+        assert rules.judge(batch, features(batch, amount=amount)).verdicts[0].failed == ()

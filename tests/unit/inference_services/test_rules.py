@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_a_rule_may_ask_whether_a_number_is_unknown():
 def test_integers_and_flags_are_numbers():
     rules = rule_set(rule(when="attempt == 1.0 && amount == 250000.0 && has_payment_instrument == 0.0"))
     assert verdict(rules, attempt=1.0, has_payment_instrument=0.0).matched
+
+
+def test_a_whole_number_that_an_event_lacks_is_unknown():
+    batch = EventBatch.from_rows([PAYMENT])
+    lacking = replace(batch, present={**batch.present, "event_timestamp": np.array([False])})
+    rules = rule_set(rule(when="event_timestamp >= 0.0"))
+    assert [bool(rules.judge(b, features(b)).verdicts[0].matched) for b in (batch, lacking)] == [True, False]
 
 
 def test_an_error_in_one_rule_leaves_the_others():

@@ -74,10 +74,12 @@ def test_a_bad_file_leaves_the_rules_and_is_told_once(
 
 
 def test_a_file_that_goes_leaves_the_rules(book: RuleBook, path: Path):
+    before = metric("fraud_rules_reload_failures_total") or 0.0
     path.unlink()
     book.look()
     book.look()
     assert matched(book) == ("dear",)
+    assert metric("fraud_rules_reload_failures_total") == before + 1
     path.write_bytes(content(rule("back")))
     book.look()
     assert matched(book) == ("back",)

@@ -1,0 +1,140 @@
+"""Both whole paths, from an event to its decision, over one Redis: ours, and KServe's and Feast's own parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from feature_repo.event_batch import EventBatch
+from feature_repo.online_reader import OnlineReader
+from feature_repo.settings import FEAST_PROJECT
+from inference_services.bundle import Bundle
+from inference_services.lightgbm_predictor.scorer import LightGbmScorer
+from inference_services.model_names import GNN
+from inference_services.transformer.decider import model_features
+from pipelines.v2_events import outputs, request_body
+from simulators.local_services import RedisServer
+from tests.benchmarks.load import Work
+from tests.benchmarks.online_store import TOWN, Place, simulated
+from tests.benchmarks.served import Server, kserve_server
+from tests.contract.conftest import write_lightgbm_bundle
+from tests.contract.fusion_bundle import NAME, write_fusion
+from tests.parity.network import untrained_bundle
+
+BUDGET_MS = 50.0
+# As large as the champions are that the pipeline trains.
+TREES, LEAVES = 200, 31
+# A machine that others use may make us miss a deadline.
+_TRIES = 20
+PATH = f"/v2/models/{NAME}/infer"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Servers that answer, and events to ask about.
+
+    Attributes:
+        ours: the transformer, the LightGBM predictor and the graph network's.
+        stock: the peer's transformer and predictor.
+        events: scored events of the simulated town.
+    """
+
+    ours: Sequence[Server]
+    stock: Sequence[Server]
+    events: EventBatch
+
+    def work(self, server: Server, connections: int, seconds: float, rate: float = 0.0, seed: int = 0) -> Work:
+        """Single events for the transformer of one side."""
+        bodies = [body(self.events.take(np.array([row]))) for row in range(len(self.events))]
+        return Work(server.port, PATH, bodies, '"decision"', connections, seconds, rate, seed)
+
+
+def body(events: EventBatch) -> str:
+    """The request that scores some events."""
+    return orjson.dumps(request_body(events, "benchmark")).decode()
+
+
+def start(stack: ExitStack, scratch: Path) -> Paths:
+    """Simulates a town, trains a model on its events, starts all servers, and compares what both sides answer."""
+    store = stack.enter_context(RedisServer(scratch / "redis"))
+    graph = untrained_bundle(scratch / "gnn")
+    town = simulated(TOWN, scratch, store.url, graph.sha12)
+    trees, fusion = _trained(scratch, town, graph)
+    model = f"--model_dir={trees.folder}"
+    predictor = kserve_server(stack, "inference_services.lightgbm_predictor", NAME, scratch / "trees.log", model)
+    gnn = kserve_server(
+        stack, "inference_services.gnn_predictor", GNN, scratch / "gnn.log", f"--model_dir={graph.folder}"
+    )
+    environment = {
+        "FRAUD_TRANSFORMER_REDIS_URL": store.url,
+        "FRAUD_TRANSFORMER_FUSION_URI": fusion.folder.as_uri(),
+        "FRAUD_TRANSFORMER_GNN_URL": f"http://127.0.0.1:{gnn.port}",
+        "FRAUD_TRANSFORMER_SPOOL_DIR": str(scratch / "spool"),
+        "FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(BUDGET_MS),
+    }
+    host = f"--predictor_host=127.0.0.1:{predictor.port}"
+    module = "inference_services.transformer"
+    ours = kserve_server(stack, module, NAME, scratch / "ours.log", host, environment=environment)
+    stock_predictor = kserve_server(stack, "tests.contract.stock_lightgbm", NAME, scratch / "stock_trees.log", model)
+    flags = [
+        model,
+        f"--predictor_host=127.0.0.1:{stock_predictor.port}",
+        "--predictor_protocol=v2",
+        f"--fusion={fusion.folder}",
+        f"--redis_url={store.url}",
+        f"--registry={town.settings.registry}",
+        f"--offline={town.settings.offline}",
+    ]
+    stock = kserve_server(stack, "tests.benchmarks.stock_transformer", NAME, scratch / "stock.log", *flags)
+    paths = Paths([ours, predictor, gnn], [stock, stock_predictor], town.events)
+    compare(paths)
+    return paths
+
+
+def _trained(scratch: Path, town: Place, graph: Bundle) -> tuple[Bundle, Bundle]:
+    """Trees on the town's own events, and a fusion that flags one in fifty of them, by the trees alone."""
+    rows = asyncio.run(_features(town))
+    cities = sorted(set(rows["city"].tolist()))
+    trees = write_lightgbm_bundle(scratch / "lightgbm", rows=rows, cities=cities, trees=TREES, leaves=LEAVES)
+    scorer = LightGbmScorer.load(trees.folder)
+    scores = np.sort(scorer.score(scorer.encode(rows, len(town.events))).probability)
+    # Between two scores, so that rounding moves no event over it.
+    review, block = (float(scores[at - 1 : at + 1].mean()) for at in (-len(scores) // 50, -len(scores) // 200))
+    fusion = write_fusion(
+        scratch / "fusion", trees.sha12, gnn=graph.sha12, weights=(1.0, 0.0, 0.0), limits=(review, block)
+    )
+    return trees, fusion
+
+
+async def _features(town: Place) -> dict[str, NDArray[Any]]:
+    reader = OnlineReader(town.settings.redis_url, FEAST_PROJECT, timeout_s=30)
+    read = await reader.read(town.events)
+    await reader.close()
+    return model_features(town.events, read)
+
+
+def compare(paths: Paths) -> None:
+    """Both sides say the same of every event, and ours lacks no part."""
+    for row in range(len(paths.events)):
+        content = body(paths.events.take(np.array([row])))
+        tries = (_post(paths.ours[0], content) for _ in range(_TRIES))
+        ours = next(answer for answer in tries if answer["degraded"] == [""])
+        stock = _post(paths.stock[0], content)
+        assert ours["decision"] == stock["decision"], (ours, stock)
+        np.testing.assert_allclose(ours["fraud_probability"], stock["fraud_probability"], rtol=1e-9)
+
+
+def _post(server: Server, content: str) -> dict[str, list[object]]:
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"http://127.0.0.1:{server.port}{PATH}", content=content, headers=headers, timeout=30)
+    answer.raise_for_status()
+    return outputs(answer.json())

@@ -1,0 +1,130 @@
+"""`python -m tests.checks.faults`: kills, stops, slows and corrupts each part of the serving path under load.
+
+Sixteen single faults and twelve pairs, each for ten seconds, then three times what each service can do. Writes
+.local/reports/check-faults.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+
+from inference_services.model_names import GNN
+from pipelines.local_stack import PROJECT_ROOT
+from pipelines.report import Row
+from pipelines.terminal import console
+from tests.bounds import conclude, leave
+from tests.checks.faults.cases import PAIRS, PARTS, SINGLE, Bench, Case, Outcome, Part
+from tests.checks.faults.overload import overload_rows
+from tests.checks.faults.proxy import Proxy
+from tests.checks.faults.reference import expected_answers
+from tests.contract.fusion_bundle import NAME
+from tests.load import post
+from tests.small_stack import SmallStack, small_stack
+from tests.valid_requests import of_gnn, of_lightgbm, of_transformer
+
+RECOVERY_S = 5.0
+_LATE = 1.2
+# As the services have them when they are told nothing else.
+_BUDGET_MS, _LEAST_IN_FLIGHT = 50.0, 16
+
+
+def main() -> int:
+    """Returns 1 when a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each fault lasts")
+    parser.add_argument("--rate", type=float, default=40.0, help="events a second")
+    parser.add_argument("--budget-ms", type=float, default=_BUDGET_MS, help="latency budget of the transformer")
+    parser.add_argument("--cases", type=int, default=len(SINGLE) + len(PAIRS), help="how many of them")
+    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / ".local" / "reports" / "check-faults.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = asyncio.run(measured(Path(folder), given))
+    return conclude(rows, given.out, console)
+
+
+async def measured(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """All rows of the report."""
+    cases, rows = (*SINGLE, *PAIRS)[: given.cases], []
+    async with bench(folder, given.budget_ms, given.rate) as running:
+        for case in cases:
+            outcome = await running.run(case, given.seconds)
+            rows += case_rows(told(case), outcome, given.budget_ms)
+            console.print(
+                f"{told(case)}: {outcome.sent} sent, {outcome.lost} lost, {len(outcome.wrong)} wrong",
+                *outcome.wrong[:2],
+            )
+        for name, port, requests in await dear_requests(running.stack):
+            # What is taken on may wait as long again in the socket as in the server.
+            rows += await overload_rows(name, port, requests, given.seconds, _LATE * given.budget_ms)
+    return rows
+
+
+async def dear_requests(stack: SmallStack) -> list[tuple[str, int, list[bytes]]]:
+    """Services, and requests that cost them so much that the client is not what is overloaded."""
+    events = stack.history.events
+    bodies = {
+        ("transformer", NAME, stack.transformer.port): of_transformer(events[:16]),
+        ("LightGBM predictor", NAME, stack.lightgbm.port): of_lightgbm(64),
+        ("graph predictor", GNN, stack.gnn.port): await of_gnn(events, stack.bundles.gnn.sha12),
+    }
+    return [
+        (name, port, [post(f"/v2/models/{model}/infer", orjson.dumps(body))])
+        for (name, model, port), body in bodies.items()
+    ]
+
+
+def told(case: Case) -> str:
+    return ", ".join(f"{part} {fault}" for part, fault in case.items())
+
+
+def case_rows(name: str, found: Outcome, budget_ms: float) -> list[Row]:
+    """One case's rows."""
+    late_ms = _LATE * budget_ms
+    late = sum(ms > late_ms for ms in found.server_ms)
+    late_there = sum(1000 * seconds > late_ms for seconds in found.client_s)
+    slowest = max(found.recovery_s.values())
+    return [
+        Row(f"{name}: requests", found.sent),
+        Row(f"{name}: {', '.join(Outcome.FAULTS)}", found.told(), "", "none", found.faultless),
+        Row(f"{name}: decisions over {late_ms:g} ms", late, "", "none", late == 0),
+        Row(f"{name}: slowest decision", max(found.server_ms, default=0.0), "ms"),
+        Row(f"{name}: answers over {late_ms:g} ms for the client, its own delays included", late_there),
+        Row(f"{name}: takes part again after", slowest, "s", f"within {RECOVERY_S:g} s", slowest <= RECOVERY_S),
+    ]
+
+
+@asynccontextmanager
+async def bench(folder: Path, budget_ms: float, rate: float) -> AsyncIterator[Bench]:
+    """The stack, each part behind a proxy."""
+    proxies = {part: Proxy() for part in PARTS}
+    for proxy in proxies.values():
+        await proxy.start()
+
+    def reach(part: Part, port: int) -> int:
+        proxies[part].target = port
+        return proxies[part].port
+
+    env = {"FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(budget_ms), "FRAUD_SERVER_TARGET_MS": str(budget_ms / 2)}
+    if budget_ms > _BUDGET_MS:
+        # While a part hangs, requests are in flight for as long as the budget: their number grows with it.
+        least = str(round(_LEAST_IN_FLIGHT * budget_ms / _BUDGET_MS))
+        env |= {f"FRAUD_SERVER_{name}_IN_FLIGHT": least for name in ("LEAST", "START", "MOST")}
+    running = small_stack(folder, env, reach)
+    stack = await asyncio.to_thread(running.__enter__)
+    try:
+        yield Bench(stack, proxies, await expected_answers(stack), rate=rate, budget_s=budget_ms / 1000)
+    finally:
+        for proxy in proxies.values():
+            await proxy.close()
+        await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+if __name__ == "__main__":
+    leave(main())
