@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 DRIFT := .venv-drift
 SCALE := .venv-scale
+MLSERVER := .venv-mlserver
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,6 +39,14 @@ $(SCALE)/.ready: requirements/scale.txt
 	) > $(SCALE)/install.log 2>&1 || { tail -n 20 $(SCALE)/install.log; exit 1; }
 	@touch $@
 
+# For `make bench-serving` only: MLServer wants other versions of what we use.
+$(MLSERVER)/.ready: requirements/mlserver.txt
+	@echo "creating $(MLSERVER)"
+	@test -x $(MLSERVER)/bin/python || $(PYTHON) -m venv $(MLSERVER)
+	@( $(MLSERVER)/bin/pip install -r requirements/mlserver.txt && $(MLSERVER)/bin/python -c "import mlserver_lightgbm" \
+	) > $(MLSERVER)/install.log 2>&1 || { tail -n 20 $(MLSERVER)/install.log; exit 1; }
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.ready requirements/bench.txt
 	@$(BIN)/pip install -r requirements/bench.txt >> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; exit 1; }
 	@touch $@
@@ -60,7 +69,7 @@ format: env ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: env $(VENV)/.bench ## measure against the peers (writes .local/reports)
+bench: env $(VENV)/.bench $(MLSERVER)/.ready ## measure against the peers (writes .local/reports)
 	@$(BIN)/python -W ignore -m tests.benchmarks
 
 bench-simulator: env ## measure the simulator alone: events a second, memory, linearity
@@ -68,6 +77,9 @@ bench-simulator: env ## measure the simulator alone: events a second, memory, li
 
 bench-features: env $(VENV)/.bench ## measure reading, streaming and the training set against Feast and bytewax
 	@$(BIN)/python -W ignore -m tests.benchmarks features
+
+bench-serving: env $(MLSERVER)/.ready ## measure the services against KServe's and MLServer's (about 8 minutes)
+	@$(BIN)/python -W ignore -m tests.benchmarks serving
 
 bench-models: env ## measure one row through the trees, and the whole training pipeline on a million events
 	@$(BIN)/python -W ignore -m tests.benchmarks models
@@ -133,6 +145,7 @@ lock: env ## recompile requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/scale.txt requirements/scale.in
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/bench.txt requirements/bench.in
+	$(BIN)/pip-compile $(LOCK) --output-file requirements/mlserver.txt requirements/mlserver.in
 	sed -i 's/+cpu$$//' requirements/*.txt # the plain version also accepts a local CPU build
 LOCK := --quiet --strip-extras --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 

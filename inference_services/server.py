@@ -6,6 +6,7 @@ KServe parses `sys.argv` on import, so only a service's `__main__` imports this 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import kserve.model_server
+import uvloop
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from kserve import InferRequest, Model
@@ -183,6 +185,9 @@ def serve(
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
     use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
     show(limit)
+    # KServe runs the loop of the policy, whatever `--event-loop` says, and before it wants one to be there.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(uvloop.new_event_loop())
     log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
     server.start([model])
 

@@ -17,7 +17,7 @@ from tests.bounds import conclude, leave
 # Each is a module with `run() -> list[Row]`, imported when it is asked for: the peers of some are installed only then.
 GROUPS = {
     "features": ["online_reader", "streaming", "point_in_time"],
-    "serving": [],
+    "serving": ["predictor_load", "path_load"],
     "observability": ["observability"],
     "simulator": ["simulator"],
     "materialization": ["materialization"],

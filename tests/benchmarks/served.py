@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from pipelines.report import Row
 from simulators.local_services import LocalProcess, free_port
 from tests.benchmarks.load import Load, Work
 
@@ -92,3 +93,12 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def rows_of_servers(servers: Mapping[str, Server], prefix: str) -> list[Row]:
+    """What the servers cost, by their names in the report."""
+    rows = []
+    for name, server in servers.items():
+        rows.append(Row(f"{prefix}{name}, start-up", server.start_s, "s"))
+        rows.append(Row(f"{prefix}{name}, memory", server.memory_mib(), "MiB"))
+    return rows

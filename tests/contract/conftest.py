@@ -134,10 +134,14 @@ def write_lightgbm_bundle(
     *,
     rows: Mapping[str, np.ndarray] | None = None,
     cities: Sequence[str] = CITIES,
+    noise: float = 5.0,
     trees: int = 10,
     leaves: int = 7,
 ) -> Bundle:
-    """Trains on rows of MODEL_FEATURES, made up if none are given; `cities` has those that are in them."""
+    """Trains on rows of MODEL_FEATURES, made up if none are given; `cities` has those that are in them.
+
+    A fifth are positives, by amount and `noise`.
+    """
     rng = np.random.default_rng(seed)
     columns = make_rows(2000, seed) if rows is None else rows
     n = len(columns["amount"])
@@ -148,7 +152,7 @@ def write_lightgbm_bundle(
         X[:, position] = [levels[name].index(v) for v in values] if name in levels else values
     amount = np.nan_to_num(columns["amount"])
     signal = amount + columns["rider_trips_1h"] if "rider_trips_1h" in columns else amount
-    y = signal + rng.normal(0, 5, n) > np.quantile(signal, 0.8)
+    y = signal + rng.normal(0, noise, n) > np.quantile(signal, 0.8)
     options = {"objective": "binary", "num_leaves": leaves, "verbose": -1, "num_threads": 1, "seed": seed}
     data = lightgbm.Dataset(X, y, feature_name=list(MODEL_FEATURES), categorical_feature=list(CATEGORICAL_FEATURES))
     folder.mkdir(parents=True)

@@ -87,52 +87,58 @@ def spoil(body: dict[str, Any], rng: random.Random) -> None:
         place[key] = rng.choice(ODD)
 
 
-def post(service: Service, content: bytes, headers: dict[str, str]) -> httpx.Response:
-    return httpx.post(f"{service.url}/v2/models/{DETECTOR}/infer", content=content, headers=headers, timeout=30)
+@pytest.fixture(scope="module")
+def client(predictor: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=predictor.url, timeout=30) as client:
+        yield client
 
 
-def both(service: Service, content: bytes, headers: dict[str, str]) -> tuple[httpx.Response, httpx.Response]:
-    return post(service, content, headers), post(service, content, headers | KSERVE_ROUTE)
+def post(client: httpx.Client, content: bytes, headers: dict[str, str]) -> httpx.Response:
+    return client.post(f"/v2/models/{DETECTOR}/infer", content=content, headers=headers)
 
 
-def counts(service: Service) -> Counter[str]:
-    text = httpx.get(f"{service.url}/metrics").text
+def both(client: httpx.Client, content: bytes, headers: dict[str, str]) -> tuple[httpx.Response, httpx.Response]:
+    return post(client, content, headers), post(client, content, headers | KSERVE_ROUTE)
+
+
+def counts(client: httpx.Client) -> Counter[str]:
+    text = client.get("/metrics").text
     return Counter({name + labels: int(float(value)) for name, labels, value in COUNTED.findall(text)})
 
 
-def test_valid_requests_are_answered_with_the_same_bytes(predictor: Service, requests: list[dict[str, Any]]) -> None:
+def test_valid_requests_are_answered_with_the_same_bytes(client: httpx.Client, requests: list[dict[str, Any]]) -> None:
     for request in requests:
         content = orjson.dumps(request)
         assert decode(content, None) is not None
-        direct, kserve = both(predictor, content, JSON)
+        direct, kserve = both(client, content, JSON)
         assert direct.status_code == 200, direct.text
         assert direct.content == kserve.content
         assert dict(direct.headers) == {**kserve.headers, "date": direct.headers["date"]}
 
 
-def test_binary_requests_are_answered_with_the_same_bytes(predictor: Service) -> None:
+def test_binary_requests_are_answered_with_the_same_bytes(client: httpx.Client) -> None:
     columns = make_rows(3)
     for arrays in (columns, columns | {"amount": columns["amount"].astype(np.float64)}):
         content, length = encode_request(arrays, {}, [])
         headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(length)}
-        direct, kserve = both(predictor, content, {**headers, "x-request-id": "the-same-for-both"})
+        direct, kserve = both(client, content, {**headers, "x-request-id": "the-same-for-both"})
         assert direct.status_code == 200, direct.text
         assert direct.content == kserve.content
 
 
 def test_hostile_requests_get_the_same_answers_and_are_counted_alike(
-    predictor: Service, requests: list[dict[str, Any]]
+    client: httpx.Client, requests: list[dict[str, Any]]
 ) -> None:
     contents = list(hostile(requests, 400))
     seen: Counter[int] = Counter()
-    before = counts(predictor)
-    answers = [post(predictor, content, JSON) for content in contents]
-    between = counts(predictor)
+    before = counts(client)
+    answers = [post(client, content, JSON) for content in contents]
+    between = counts(client)
     for content, direct in zip(contents, answers, strict=True):
-        kserve = post(predictor, content, JSON | KSERVE_ROUTE)
+        kserve = post(client, content, JSON | KSERVE_ROUTE)
         assert (direct.status_code, direct.content) == (kserve.status_code, kserve.content), content
         seen[direct.status_code] += 1
-    after = counts(predictor)
+    after = counts(client)
     assert between - before == after - between
     assert set(seen) == {200, 400}
     assert min(seen.values()) > 50
