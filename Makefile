@@ -56,8 +56,8 @@ env: $(VENV)/.ready $(DRIFT)/.ready ## create both environments
 demo: env ## run everything end to end: simulate, train, serve, canary, replay, judge
 	@$(BIN)/fraud demo $(ARGS)
 
-test: env ## run all tests
-	@$(BIN)/pytest $(ARGS)
+test: env ## run all tests, in two processes (ARGS="-n 0 tests/unit/gnn" for a few, in one)
+	@$(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: env ## ruff, strict mypy, import contracts
 	$(BIN)/ruff check .

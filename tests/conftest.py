@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -110,6 +112,25 @@ def company(tmp_path_factory: pytest.TempPathFactory, quick_policy: Path) -> Ite
                 gate=OPEN_GATE,
             )
         yield Company(workspace, server.url)
+
+
+# Folders whose tests share what takes long to make: trained models and a running stack; running services.
+_TOGETHER = {"tests/stack": "company", "tests/notebooks": "company", "tests/contract": "services"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Where several processes run the tests, those of a file, or of such folders, stay in one.
+
+    Not by the marker `xdist_group`: pytest-xdist 3.8 writes a name that pytest 9.2 no longer reads.
+    """
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return _TOGETHER.get(path.rpartition("/")[0], path)
+
+    return ByFile(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
