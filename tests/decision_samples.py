@@ -25,6 +25,13 @@ PAYMENT = {
 }
 
 
+class Encoded(list[bytes]):
+    """Decisions whose records are known."""
+
+    def encode(self) -> list[bytes]:
+        return self
+
+
 def floats(*shape: int) -> Any:
     return RNG.standard_normal(shape).astype(np.float32)
 

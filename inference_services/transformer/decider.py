@@ -136,6 +136,11 @@ class Decider:
             name: Part(name, breaker_failures, breaker_retry_s) for name in ("store", "graph", "gnn", "lightgbm")
         }
 
+    def forgive(self) -> None:
+        """Asks every part again, whatever failed so far: a predictor that starts beside us may be ready by now."""
+        for part in self._parts.values():
+            part.reset()
+
     async def decide(self, batch: EventBatch, request_ids: Sequence[str] = ()) -> Decided:
         """Decides n events within the latency budget; never raises because a part is down.
 

@@ -85,6 +85,7 @@ class FraudTransformer(V2Model):
         """Warms the connections in the server's own event loop, then delivers decisions until stopped."""
         for _ in range(WARM_UP_DECISIONS):
             await self._decider.decide(_WARM_UP)
+        self._decider.forgive()
         self._warm = True
         try:
             await self._decisions.run()

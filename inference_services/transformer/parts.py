@@ -31,12 +31,19 @@ class Part:
 
     def __init__(self, name: str, failures: int, retry_s: float) -> None:
         self._name = name
+        self._failures = failures
+        self._retry_s = retry_s
         self._breaker = Breaker(failures, retry_s)
         self._down = False
         self._state = BREAKER.labels(name)
         self._state.set(State.CLOSED.value)
         for counter in (OPENED, FAILED):
             counter.labels(name)  # shown from the start, as 0
+
+    def reset(self) -> None:
+        """Forgets what failed: the next call is made."""
+        self._breaker = Breaker(self._failures, self._retry_s)
+        self._tell("")
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

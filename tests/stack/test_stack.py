@@ -372,18 +372,25 @@ def logged(stack: Stack, log: Path) -> list[DecisionRecord]:
             time.sleep(0.5)
 
 
+DEGRADED = {"", "lightgbm", "gnn", "store,gnn"}
+
+
 def test_every_logged_decision_is_made_again_to_the_last_bit(
     stack: Stack, events: EventBatch, company: Company
 ) -> None:
     """Last of the tests with the stack: of single events and batches, of both versions, and of each degraded mode."""
     decided(stack, events, 60)
     versions = Versions(company.workspace.bundles, ROOT / "manifests/base/policy/rules.yaml")
+    deadline = time.monotonic() + 60
+    # Those made while Redis was away come from the spool, once it is back.
     records = logged(stack, company.workspace.decision_log)
+    while DEGRADED - {record.degraded for record in records}:
+        assert time.monotonic() < deadline, "a degraded decision is missing from the log"
+        time.sleep(0.5)
+        records = logged(stack, company.workspace.decision_log)
     replays = {record.decision_id: replay_decision(record, versions) for record in records}
     assert [r for r in replays.values() if not r.same] == []
     assert len(replays) > 350
-    kinds = pd.Series([r.degraded for r in records]).value_counts()
-    assert min(kinds[["", "lightgbm", "gnn", "store,gnn"]]) >= 1
     assert len({r.lightgbm_version for r in records}) == 3
     assert len({r.fusion for r in records}) == 2
     assert sum(one.name == "gnn_raw_score" for r in replays.values() for one in r.compared) > 250

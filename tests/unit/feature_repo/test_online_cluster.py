@@ -24,6 +24,7 @@ from feature_repo.services import ONLINE_SERVICE
 from feature_repo.settings import FeatureSettings
 from feature_repo.streaming.rebuild import rebuild
 from inference_services.transformer.decisions import STREAM, DecisionLog
+from tests.decision_samples import Encoded
 from tests.feast_answers import assert_same_features, feast_features, online_rows
 from tests.redis_servers import ClusterNode, redis_cluster
 
@@ -217,7 +218,7 @@ def test_what_is_no_cluster_is_said_to_be_none(redis_url: str) -> None:
 def test_decisions_reach_their_stream_on_a_cluster(cluster: list[ClusterNode], tmp_path: Path) -> None:
     async def call() -> None:
         decisions = DecisionLog(url(cluster[0]), tmp_path, 10_000, redis_type="redis_cluster")
-        decisions.publish([b'{"decision": 1}', b'{"decision": 2}'])
+        decisions.publish(Encoded([b'{"decision": 1}', b'{"decision": 2}']))
         decisions.stop()
         await decisions.run()
 

@@ -155,3 +155,15 @@ async def test_a_caller_that_goes_away_is_not_the_part_s_failure():
         await task
     with part.attempt():
         pass
+
+
+async def test_a_part_that_is_reset_is_asked_at_once():
+    part = Part("one that starts later", failures=1, retry_s=60.0)
+    with pytest.raises(PredictorGone), part.attempt():
+        raise PredictorGone("it has not started")
+    with pytest.raises(PartDown), part.attempt():
+        pass
+    part.reset()
+    with part.attempt():
+        pass
+    assert REGISTRY.get_sample_value("fraud_breaker_state", {"part": "one that starts later"}) == State.CLOSED.value

@@ -14,18 +14,12 @@ import redis
 from inference_services.transformer import decisions as module
 from inference_services.transformer.decisions import FIELD, LOST, STREAM, DecisionLog, spool_file
 from simulators.local_services import RedisServer
+from tests.decision_samples import Encoded
 
 
 def stream(url: str) -> list[bytes]:
     with redis.Redis.from_url(url) as client:
         return [fields[FIELD.encode()] for _, fields in client.xrange(STREAM)]
-
-
-class Encoded(list[bytes]):
-    """Decisions whose records are known."""
-
-    def encode(self) -> list[bytes]:
-        return self
 
 
 def decisions(start: int, stop: int) -> Encoded:

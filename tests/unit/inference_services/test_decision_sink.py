@@ -205,7 +205,8 @@ async def test_a_disk_that_fails_is_tried_again_and_loses_nothing(
                 await asyncio.sleep(0.02)
         sink.stop()
         await running
-        assert await client.xlen(STREAM) <= 1
+        left = [int(entry.partition(b"-")[0]) for entry, _ in await client.xrange(STREAM)]
+        assert len(set(left)) <= 1, "trimming is by the millisecond: those of the last may stay"
 
 
 async def test_a_redis_that_lost_its_data_is_read_from_its_beginning(redis_url: str, tmp_path: Path):
