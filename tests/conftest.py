@@ -115,7 +115,13 @@ def company(tmp_path_factory: pytest.TempPathFactory, quick_policy: Path) -> Ite
 
 
 # Folders whose tests share what takes long to make: trained models and a running stack; running services.
+_LONG = "tests/unit/simulators/test_worlds.py"
 _TOGETHER = {"tests/stack": "company", "tests/notebooks": "company", "tests/contract": "services"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file goes first, so that no process waits for it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 
 @pytest.hookimpl(optionalhook=True)
