@@ -15,12 +15,12 @@ from prometheus_client import Gauge
 
 from inference_services.admission import AdmissionLimit
 from inference_services.direct_infer import Application, Message, Receive, Send
+from inference_services.grpc_scope import INFER
 
 LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be in flight now; more are refused.")
 
 RETRY_AFTER_S = 1
 _INFERENCE = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/(infer|generate\w*)|/v1/models/[^/]+:\w+")
-_RPC = "/inference.GRPCInferenceService/ModelInfer"
 _REASON = "the server is overloaded; try again later"
 _REFUSAL = b'{"error":"%b"}' % _REASON.encode()
 
@@ -73,7 +73,7 @@ class SheddingInterceptor(ServerInterceptor):
     ) -> grpc.RpcMethodHandler:
         """Wraps the handler of an inference call, and leaves the others."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method != _RPC:
+        if handler is None or handler_call_details.method != INFER:
             return handler
 
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -114,8 +114,8 @@ def company(tmp_path_factory: pytest.TempPathFactory, quick_policy: Path) -> Ite
         yield Company(workspace, server.url)
 
 
-# Folders whose tests share what takes long to make: trained models and a running stack; running services.
 _LONG = "tests/unit/simulators/test_worlds.py"
+# Folders whose tests share what takes long to make: trained models and a running stack; running services.
 _TOGETHER = {"tests/stack": "company", "tests/notebooks": "company", "tests/contract": "services"}
 
 

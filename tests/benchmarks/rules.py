@@ -21,6 +21,7 @@ from inference_services.transformer.rules.language import Language
 from inference_services.transformer.rules.rule_set import RuleSet
 from pipelines.report import Row
 from tests.benchmarks.rounds import compare
+from tests.contract.fusion_bundle import PAYMENT
 
 # Sixteen conditions such as analysts write; about half of them hold.
 CONDITIONS = (
@@ -41,19 +42,6 @@ CONDITIONS = (
     "device_id == 'v1-00000000000000bb' && amount > 1000.0",
     "pair_trips_24h >= 3.0 && rider_tenure_days >= 0.0",
 )
-PAYMENT = {
-    "event_id": "e1",
-    "event_type": "payment_authorized",
-    "event_timestamp": 1_770_000_000_000_000,
-    "rider_id": "r1-00000000000000aa",
-    "device_id": "v1-00000000000000bb",
-    "payment_instrument_id": "p1-00000000000000cc",
-    "city": "tehran",
-    "trip_id": "t1",
-    "amount": 250_000,
-    "payment_method": "card",
-    "attempt": 1,
-}
 CHUNK = 16
 BOUND_US = 1000.0
 
