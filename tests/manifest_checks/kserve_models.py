@@ -7,9 +7,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import kserve
-import kubernetes.client
-
 from tests.manifest_checks.built import Built
 from tests.manifest_checks.finding import Finding, Object, group, title
 
@@ -18,6 +15,9 @@ _MODELS = {"InferenceService": "V1beta1InferenceService", "ServingRuntime": "V1a
 
 def check(built: Built) -> Iterator[Finding]:
     """InferenceServices and ServingRuntimes, without any schema at hand."""
+    # Loaded when they are needed: they take seconds.
+    import kserve
+
     for thing in built.of(*_MODELS):
         if group(thing) != "serving.kserve.io":
             continue
@@ -31,6 +31,9 @@ def check(built: Built) -> Iterator[Finding]:
 
 
 def _round_trip(thing: Object) -> Any:
+    import kserve
+    import kubernetes.client
+
     for kind in dir(kubernetes.client):
         # Its models refer to Kubernetes' by bare name, but its client looks among its own only.
         if kind.startswith("V") and not hasattr(kserve.models, kind):

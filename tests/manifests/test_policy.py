@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from simulators.local_kserve.plan import Image, plan, process, read_config_maps
-from simulators.local_kserve.revision import mounted
+from simulators.local_kserve.volumes import mounted
 from tests.manifest_checks import building
 from tests.manifest_checks.finding import Object
 
