@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from simulators.local_kserve.admission import COMPONENTS, Object, admit
 from simulators.local_kserve.component import Component, Condition
 from simulators.local_kserve.errors import ApiError, ManifestError, invalid, not_found
 from simulators.local_kserve.plan import Image, plan
-from simulators.local_kserve.resources import COMPONENTS, Object, check
 from simulators.local_kserve.revision import Host, State
 from simulators.local_kserve.router import Door, open_session
 
@@ -65,7 +65,7 @@ class Controller:
 
     def create(self, namespace: str, isvc: Object) -> Object:
         """Store a new object and start what it asks for."""
-        name = self._admit(isvc, namespace)
+        name = self._admit(isvc, namespace, None)
         if (namespace, name) in self._services:
             message = f'inferenceservices.serving.kserve.io "{name}" already exists'
             raise ApiError(409, "AlreadyExists", message)
@@ -77,8 +77,7 @@ class Controller:
     def replace(self, namespace: str, name: str, isvc: Object) -> Object:
         """Take a changed object over, unless it was made from an older version than the one stored."""
         service = self._find(namespace, name)
-        if self._admit(isvc, namespace) != name:
-            raise invalid(name, "metadata.name cannot be changed")
+        self._admit(isvc, namespace, service.object())
         version = isvc["metadata"].get("resourceVersion")
         if version not in {None, service.metadata["resourceVersion"]}:
             message = (
@@ -118,8 +117,8 @@ class Controller:
             raise not_found(namespace, name)
         return self._services[namespace, name]
 
-    def _admit(self, isvc: Object, namespace: str) -> str:
-        check(isvc, namespace)
+    def _admit(self, isvc: Object, namespace: str, old: Object | None) -> str:
+        admit(old, isvc, namespace)
         isvc["metadata"]["namespace"] = namespace
         name = str(isvc["metadata"]["name"])
         try:

@@ -20,6 +20,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from simulators.local_kserve import LocalKServe, LocalKServeError
+from simulators.local_kserve.patches import merge_patch
 
 PLACE = ("serving.kserve.io", "v1beta1", "fraud", "inferenceservices")
 RUNTIME = """
@@ -297,17 +298,17 @@ def test_grpc_calls_are_split_and_errors_pass_through(local: LocalKServe, api: A
     [
         ({"metadata": {"name": "Echo"}}, 422, "lower-case"),
         ({"metadata": {"annotations": None}}, 422, "must be Knative"),
-        ({"spec": {"predictor": {"canaryTrafficPercent": 101}}}, 422, "integer from 0 to 100"),
-        ({"spec": {"predictor": {"containers": None}}}, 422, "either containers or"),
-        ({"spec": {"predictor": None}}, 422, "must hold predictor"),
+        ({"spec": {"predictor": {"canaryTrafficPercent": 101}}}, 403, "from 0 to 100"),
+        ({"spec": {"predictor": {"canaryTrafficPercent": "5"}}}, 422, "must be an integer"),
+        ({"spec": {"predictor": {"containers": None}}}, 403, "exactly one of"),
+        ({"spec": {"predictor": None}}, 422, "predictor must be set"),
+        ({"spec": {"predictor": {"canaryPercent": 5}}}, 400, "unknown field"),
         ({"kind": "Pod"}, 400, "InferenceService"),
     ],
 )
 def test_what_kserve_would_refuse_is_refused(
     local: LocalKServe, api: Any, change: dict[str, Any], code: int, words: str
 ) -> None:
-    from simulators.local_kserve.resources import merge_patch
-
     with pytest.raises(ApiException) as refusal:
         api.create_namespaced_custom_object(*PLACE, merge_patch(isvc("echo"), change))
     status = json.loads(refusal.value.body)
