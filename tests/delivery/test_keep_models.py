@@ -12,9 +12,8 @@ import yaml
 
 from manifests.keep_models import keep_models, main
 from pipelines.deploy import DETECTOR, manifest, with_model, with_transformer_env
-from tests.manifest_checks import ROOT
 
-BASE = ROOT / "manifests" / "base"
+BASE = Path(__file__).parents[2] / "manifests" / "base"
 FUSION = "FRAUD_TRANSFORMER_FUSION_URI"
 
 
