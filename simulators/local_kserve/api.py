@@ -8,9 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
+from simulators.local_kserve.admission import API_VERSION
 from simulators.local_kserve.controller import Controller
 from simulators.local_kserve.errors import ApiError
-from simulators.local_kserve.resources import API_VERSION, json_patch, merge_patch
+from simulators.local_kserve.patches import json_patch, merge_patch
 
 _GROUP = f"/apis/{API_VERSION}"
 _ALL = f"{_GROUP}/inferenceservices"

@@ -7,15 +7,15 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from simulators.local_kserve.admission import COMPONENTS, Object, admit
 from simulators.local_kserve.component import Component, Condition
 from simulators.local_kserve.errors import ApiError, ManifestError, invalid, not_found
 from simulators.local_kserve.plan import Image, plan
-from simulators.local_kserve.resources import COMPONENTS, Object, check
 from simulators.local_kserve.revision import Host, State
 from simulators.local_kserve.router import Door, open_session
+from simulators.local_kserve.volumes import Volumes
 
 
 def _now() -> str:
@@ -29,17 +29,15 @@ class Controller:
         self,
         runtimes: Mapping[str, dict[str, Any]],
         images: Mapping[str, Image],
-        state_dir: Path,
+        volumes: Volumes,
         *,
-        config_maps: Mapping[str, Mapping[str, Path]],
         ready_timeout_s: float,
         backoff_s: float,
         drain_s: float,
     ) -> None:
         self._runtimes = runtimes
         self._images = images
-        self._state_dir = state_dir
-        self._config_maps = config_maps
+        self._volumes = volumes
         self._times = (ready_timeout_s, backoff_s, drain_s)
         self._services: dict[tuple[str, str], Service] = {}
         self._doors: dict[tuple[str, str], Door] = {}
@@ -65,7 +63,7 @@ class Controller:
 
     def create(self, namespace: str, isvc: Object) -> Object:
         """Store a new object and start what it asks for."""
-        name = self._admit(isvc, namespace)
+        name = self._admit(isvc, namespace, None)
         if (namespace, name) in self._services:
             message = f'inferenceservices.serving.kserve.io "{name}" already exists'
             raise ApiError(409, "AlreadyExists", message)
@@ -77,8 +75,7 @@ class Controller:
     def replace(self, namespace: str, name: str, isvc: Object) -> Object:
         """Take a changed object over, unless it was made from an older version than the one stored."""
         service = self._find(namespace, name)
-        if self._admit(isvc, namespace) != name:
-            raise invalid(name, "metadata.name cannot be changed")
+        self._admit(isvc, namespace, service.object())
         version = isvc["metadata"].get("resourceVersion")
         if version not in {None, service.metadata["resourceVersion"]}:
             message = (
@@ -111,15 +108,15 @@ class Controller:
             door = self.door(namespace, label)
             return f"127.0.0.1:{door.grpc_port if grpc else door.http_port}"
 
-        return Host(self._state_dir, self._images, resolve, self._config_maps, *self._times)
+        return Host(self._volumes, self._images, resolve, *self._times)
 
     def _find(self, namespace: str, name: str) -> Service:
         if (namespace, name) not in self._services:
             raise not_found(namespace, name)
         return self._services[namespace, name]
 
-    def _admit(self, isvc: Object, namespace: str) -> str:
-        check(isvc, namespace)
+    def _admit(self, isvc: Object, namespace: str, old: Object | None) -> str:
+        admit(old, isvc, namespace)
         isvc["metadata"]["namespace"] = namespace
         name = str(isvc["metadata"]["name"])
         try:

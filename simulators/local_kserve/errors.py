@@ -8,6 +8,7 @@ LocalKServeError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -50,5 +51,17 @@ def not_found(namespace: str, name: str) -> ApiError:
 
 
 def invalid(name: str, message: str) -> ApiError:
-    """422 for an InferenceService that KServe's schema or webhook would refuse."""
+    """422 for an InferenceService of a wrong form, or one that cannot run here."""
     return ApiError(422, "Invalid", f'InferenceService.serving.kserve.io "{name}" is invalid: {message}')
+
+
+def unknown_fields(paths: Iterable[str]) -> ApiError:
+    """400 for fields that the definition does not have, as in the API server's strict mode."""
+    listed = ", ".join(f'unknown field "{path}"' for path in paths)
+    return ApiError(400, "BadRequest", f"strict decoding error: {listed}")
+
+
+def denied(webhook: str, refusals: Iterable[str]) -> ApiError:
+    """403 for an object that a validating webhook refuses."""
+    message = f'admission webhook "{webhook}" denied the request: {"; ".join(refusals)}'
+    return ApiError(403, "Forbidden", message)

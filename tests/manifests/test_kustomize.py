@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from simulators.local_kserve.plan import Image, plan, process, read_config_maps
-from simulators.local_kserve.revision import mounted
+from simulators.local_kserve.volumes import mounted
 from tests.manifest_checks import Object, build, check_core, check_crd, is_core, name
 
 ROOT = Path(__file__).parents[2]
@@ -93,9 +93,7 @@ def test_custom_object_survives_the_kserve_sdk(thing: Object, monkeypatch: pytes
 
 
 def test_policy_is_packed_into_a_config_map_with_a_stable_name(objects: list[Object]) -> None:
-    maps = [thing for thing in objects if thing["kind"] == "ConfigMap"]
-    assert [thing["metadata"]["name"] for thing in maps] == ["fraud-policy"]
-    data = maps[0]["data"]
+    data = next(thing for thing in objects if name(thing) == "ConfigMap fraud-policy")["data"]
     assert data == {name: (BASE / "policy" / name).read_text() for name in ("rules.yaml", "threshold_settings.yaml")}
 
 

@@ -20,6 +20,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from simulators.local_kserve import LocalKServe, LocalKServeError
+from simulators.local_kserve.patches import merge_patch
 
 PLACE = ("serving.kserve.io", "v1beta1", "fraud", "inferenceservices")
 RUNTIME = """
@@ -46,7 +47,8 @@ def start(folder: Path) -> LocalKServe:
     (folder / "serving_runtimes" / "fake.yaml").write_text(RUNTIME)
     shutil.copy(Path(__file__).with_name("local_kserve_fake.py"), folder)
     images = {"fake": {"python": sys.executable, "env": {"PYTHONPATH": str(folder), "INJECTED": "yes"}}}
-    return LocalKServe(folder, folder / "state", images, backoff_s=0.2, drain_s=5)
+    claims = {"bundles": folder / "claim"}
+    return LocalKServe(folder, folder / "state", images, claims, backoff_s=0.2, drain_s=5)
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +256,32 @@ def test_model_runs_as_its_runtime_says(local: LocalKServe, api: Any, tmp_path: 
         local.wait_ready("echo")
 
 
+def test_a_claim_is_mounted_as_a_cluster_would(local: LocalKServe, api: Any) -> None:
+    bundle = local.state_dir.parent / "claim" / "fake" / "1"
+    bundle.mkdir(parents=True)
+    (bundle / "model.bst").write_text("tree")
+    model = {"modelFormat": {"name": "fake"}, "runtime": "fake", "storageUri": "pvc://bundles/fake/1"}
+    transformer = custom(BUNDLES="/mnt/bundles/fake/1")
+    transformer["containers"][0]["volumeMounts"] = [
+        {"name": "bundles", "mountPath": "/mnt/bundles", "readOnly": True},
+        {"name": "other", "mountPath": "/mnt/other"},
+    ]
+    transformer["volumes"] = [
+        {"name": "bundles", "persistentVolumeClaim": {"claimName": "bundles"}},
+        {"name": "other", "persistentVolumeClaim": {"claimName": "nobody-gave-a-folder"}},
+    ]
+    spec = {"predictor": {"model": model}, "transformer": transformer}
+    api.create_namespaced_custom_object(*PLACE, isvc("echo", **spec))
+    status = local.wait_ready("echo")["status"]
+    predictor = infer(status["components"]["predictor"]["url"])
+    assert predictor["arguments"][1] == f"--model_dir={bundle}"
+    assert infer(status["url"])["env"]["BUNDLES"] == str(bundle)
+
+    patch(api, "echo", {"model": {"storageUri": "pvc://bundles/fake/2"}})
+    with pytest.raises(LocalKServeError, match=r"cannot mount pvc://bundles/fake/2: there is no folder"):
+        local.wait_ready("echo")
+
+
 def test_transformer_is_the_entry_and_knows_its_predictor_and_neighbours(local: LocalKServe, api: Any) -> None:
     transformer = custom(NEIGHBOUR="http://graph-predictor.fraud.svc.cluster.local", OTHER="redis://redis.fraud")
     api.create_namespaced_custom_object(*PLACE, isvc("echo", predictor=custom(), transformer=transformer))
@@ -297,17 +325,17 @@ def test_grpc_calls_are_split_and_errors_pass_through(local: LocalKServe, api: A
     [
         ({"metadata": {"name": "Echo"}}, 422, "lower-case"),
         ({"metadata": {"annotations": None}}, 422, "must be Knative"),
-        ({"spec": {"predictor": {"canaryTrafficPercent": 101}}}, 422, "integer from 0 to 100"),
-        ({"spec": {"predictor": {"containers": None}}}, 422, "either containers or"),
-        ({"spec": {"predictor": None}}, 422, "must hold predictor"),
+        ({"spec": {"predictor": {"canaryTrafficPercent": 101}}}, 403, "from 0 to 100"),
+        ({"spec": {"predictor": {"canaryTrafficPercent": "5"}}}, 422, "must be an integer"),
+        ({"spec": {"predictor": {"containers": None}}}, 403, "exactly one of"),
+        ({"spec": {"predictor": None}}, 422, "predictor must be set"),
+        ({"spec": {"predictor": {"canaryPercent": 5}}}, 400, "unknown field"),
         ({"kind": "Pod"}, 400, "InferenceService"),
     ],
 )
 def test_what_kserve_would_refuse_is_refused(
     local: LocalKServe, api: Any, change: dict[str, Any], code: int, words: str
 ) -> None:
-    from simulators.local_kserve.resources import merge_patch
-
     with pytest.raises(ApiException) as refusal:
         api.create_namespaced_custom_object(*PLACE, merge_patch(isvc("echo"), change))
     status = json.loads(refusal.value.body)
