@@ -82,7 +82,7 @@ def test_versions_are_counted(log: Path) -> None:
 
 
 def test_costs_are_known_when_silence_counts(log: Path, tmp_path: Path) -> None:
-    """The sampled events are payments of one time: a review costs a look, and a fraud that was let pass what it took."""
+    """The sampled events are payments of one time: a review costs a look, a fraud that was let pass what it took."""
     found = read_decisions(log, ARMS, START)
     happened = found["event_timestamp"].iloc[0].to_pydatetime()
     labels = [
