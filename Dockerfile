@@ -139,13 +139,15 @@ ENV FRAUD_DECISION_LOG_METRICS_PORT=9100 HEALTH_URL=http://127.0.0.1:9100/metric
 EXPOSE 9100
 ENTRYPOINT ["python", "-m", "inference_services.decision_log"]
 
+# Ingestion runs from this image too: python -m feature_repo.ingestion_service, HTTP on 8080.
 FROM runtime AS fraud-features
 LABEL org.opencontainers.image.title="fraud-features" \
-      org.opencontainers.image.description="The streaming worker: from events to features in the online store."
+      org.opencontainers.image.description="Ingestion and the streaming worker: from events to features in the online store."
 COPY --from=features-venv /opt/venv /opt/venv
 COPY --from=code /app/feature_repo /app/feature_repo
-ENV HEALTH_URL=http://127.0.0.1:9100/metrics
-EXPOSE 9100
+ENV HEALTH_URL=http://127.0.0.1:9100/metrics \
+    FRAUD_INGESTION_HOST=0.0.0.0
+EXPOSE 8080 9100
 ENTRYPOINT ["python", "-m", "feature_repo.streaming.worker"]
 CMD ["--metrics-port=9100"]
 

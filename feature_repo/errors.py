@@ -5,7 +5,9 @@ FeatureRepoError
 ├── StoreUnavailable   the online store did not answer in time
 ├── CorruptValue       stored bytes are not what their writer writes
 ├── MissingData        a file, folder or registry that a step needs is not there
-└── RunSuperseded      a materialisation may write no further: another began, or Redis lost its data
+├── RunSuperseded      a materialisation may write no further: another began, or Redis lost its data
+├── BadSettings        a file that a setting names cannot be used
+└── UnusableRequest    an HTTP request holds no events that could be judged
 """
 
 from __future__ import annotations
@@ -38,3 +40,20 @@ class MissingData(FeatureRepoError):
 
 class RunSuperseded(FeatureRepoError):
     """A materialisation may write no further: another one began, reached further, or Redis lost its data."""
+
+
+class BadSettings(FeatureRepoError):
+    """A file that a setting names cannot be used; the message names it."""
+
+
+class UnusableRequest(FeatureRepoError):
+    """A request from which no events can be read.
+
+    Args:
+        status: the HTTP status that answers it.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

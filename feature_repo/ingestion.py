@@ -23,6 +23,10 @@ from feature_repo.tiles import LONGEST_WINDOW_S
 
 # A producer may say for which version of the schemas it wrote an event.
 VERSION_FIELD = "schema_version"
+# What a refusal names in place of a field when the event is at fault as a whole.
+WHOLE_EVENT = "event"
+# A field's name is the producer's own while nobody knows it, and is kept and logged.
+_LONGEST_NAME = 80
 # What a synchronised phone may be ahead of us. An event further ahead would pass for the entity's latest and make the
 # worker forget all its tiles.
 MOST_AHEAD_US = 5 * 60 * 1_000_000
@@ -135,7 +139,7 @@ def read_rows(rows: Sequence[dict[str, Any]], pseudonymise: Pseudonymiser) -> Re
 def _unreadable(row: int, given: Any) -> FieldError | None:
     """Why a record cannot become an event of a batch; None when it can."""
     if not isinstance(given, dict):
-        return FieldError(row, "event", "is not a JSON object")
+        return FieldError(row, WHOLE_EVENT, "is not a JSON object")
     version = given.get(VERSION_FIELD, SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         return FieldError(row, VERSION_FIELD, f"{version!r:.20} is not known: this is {SCHEMA_VERSION!r}")
@@ -143,7 +147,7 @@ def _unreadable(row: int, given: Any) -> FieldError | None:
         if name != VERSION_FIELD:
             reason = field_problem(name, value)
             if reason is not None:
-                return FieldError(row, name, reason)
+                return FieldError(row, name[:_LONGEST_NAME], reason)
     return None
 
 

@@ -34,6 +34,11 @@ class Pseudonymiser:
         if not 1 <= self.key_id <= 255:
             raise ValueError("key_id must be between 1 and 255")
 
+    @classmethod
+    def of_secret(cls, secret: str, key_id: int = 1) -> Pseudonymiser:
+        """A pseudonymiser under a secret text of any length, which should carry 128 bits of chance."""
+        return cls(blake2b(secret.encode(), digest_size=32).digest(), key_id)
+
     def __call__(self, kind: str, raw_id: str) -> str:
         """Returns the pseudonym of `raw_id`, an id of one of `ENTITY_KINDS`."""
         return _pseudonym(self.key, self.key_id, KIND_LETTERS[kind], raw_id)

@@ -127,7 +127,7 @@ class AdmissionLimit:
         finally:
             _waits.reset(token)
             now = monotonic()
-            covered, number = _covered(waits)
+            covered, number = _covered(waits) if waits else (0.0, 0)
             self.release(now - begin - covered + number * _ROUNDS * lag, now)
 
     def _move(self) -> None:

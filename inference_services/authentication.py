@@ -14,8 +14,9 @@ import grpc
 import orjson
 from grpc.aio import ServerInterceptor
 
+from feature_repo.tokens import AUTHORIZATION
 from inference_services.request_scope import Application, Message, Receive, Send
-from inference_services.tokens import AUTHORIZATION, TokenFile
+from inference_services.tokens import TokenFile
 
 REFUSED = "a bearer token is needed: send the header `authorization: Bearer <token>`"
 

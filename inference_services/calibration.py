@@ -30,12 +30,22 @@ def sigmoid(log_odds: Vector) -> Vector:
     return result
 
 
+def sigmoid_of(log_odds: float) -> float:
+    """`sigmoid` of one number, to the last bit: numpy's exponential is not the C library's."""
+    e = float(np.exp(-abs(log_odds)))
+    return (1.0 if log_odds >= 0 else e) / (1.0 + e)
+
+
 @dataclass(frozen=True, slots=True)
 class Platt:
     """log_odds = slope * raw + intercept."""
 
     slope: float
     intercept: float
+
+    def log_odds_of(self, raw: float) -> float:
+        """Calibrated log-odds of one raw score."""
+        return self.slope * raw + self.intercept
 
     def log_odds(self, raw: Vector) -> Vector:
         """Calibrated log-odds of raw scores, same shape."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from kserve import ModelServer
 
-from inference_services.direct_infer import Application, Message, Receive, Send
+from inference_services.one_write import OneWriteProtocol
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _POLL_S = 0.02
+_CLOSING = (b"connection", b"close")
 
 log = logging.getLogger("fraud")
 
@@ -27,31 +28,6 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun = False
-
-
-class DrainingMiddleware:
-    """Asks callers to give up their connections while the process drains.
-
-    Args:
-        app: the application behind it.
-        drain: tells whether it does.
-    """
-
-    def __init__(self, app: Application, drain: Drain) -> None:
-        self._app = app
-        self._drain = drain
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Passes on; an answer that is sent while the process drains closes its connection."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def closing(message: Message) -> None:
-            if self._drain.begun and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-            await send(message)
-
-        return await self._app(scope, receive, closing)
 
 
 class DrainingServer(ModelServer):
@@ -71,8 +47,12 @@ class DrainingServer(ModelServer):
         self._signalled = asyncio.Event()
 
     def register_signal_handler(self) -> None:
-        """Leaves the signals to `_serve`: uvicorn would close its port at once."""
+        """Leaves the signals to `_serve`: uvicorn would close its port at once. It is not loaded yet."""
         self._rest_server._server.capture_signals = contextlib.nullcontext
+        config = self._rest_server.config
+        config.http = OneWriteProtocol
+        # Nothing here asks who the caller is, nor by which scheme it came.
+        config.proxy_headers = False
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,8 +69,11 @@ class DrainingServer(ModelServer):
         await self._signalled.wait()
         self._drain.begun = True
         log.warning("stopping: not ready, and answering for %g s more", self._drain_s)
-        await asyncio.sleep(self._drain_s)
         uvicorn = self._rest_server._server
+        # Asks callers to give up their connections. Uvicorn adds these to each answer, and makes them anew each second.
+        uvicorn.server_state.default_headers.append(_CLOSING)
+        uvicorn.config.encoded_headers.append(_CLOSING)
+        await asyncio.sleep(self._drain_s)
         uvicorn.should_exit = True
         if self._grpc_server is not None:
             await self._grpc_server.stop()

@@ -87,8 +87,9 @@ def configure_logging(mistakes: tuple[type[BaseException], ...] = ()) -> JsonLin
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.WARNING)
-    for name in ("uvicorn.access", "kserve.trace"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+    # Without a handler to pass it to, uvicorn does not put a line together for each request.
+    logging.getLogger("uvicorn.access").propagate = False
     logging.captureWarnings(True)
     # KServe's choice of response class, not something that an operator can act on.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")

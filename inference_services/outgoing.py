@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from feature_repo.tokens import AUTHORIZATION
 from inference_services.request_context import REQUEST_ID, request_id
-from inference_services.tokens import AUTHORIZATION, TokenFile
+from inference_services.tokens import TokenFile
 from inference_services.tracing import trace_headers
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import InferRequest, ModelServer
@@ -22,6 +22,7 @@ from kserve.errors import ModelNotFound
 from kserve.model_repository import ModelRepository
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
+from inference_services.application import ServiceApplication
 from inference_services.direct_infer import Application, Message, Receive, Send
 from inference_services.v2_rest import HEADER_LENGTH
 
@@ -64,14 +65,14 @@ class RepositoryIsFixed(NotImplementedError):
         super().__init__(self.reason)
 
 
-def complete(app: FastAPI, server: ModelServer) -> None:
+def complete(app: ServiceApplication, server: ModelServer) -> None:
     """Adds all of it to KServe's application and server; of the middlewares, the last to be added runs first."""
     server.model_repository_extension = FixedRepository(server.registered_models)
     app.add_exception_handler(RequestValidationError, _refuse_body)
     for status in _FRAMEWORK_STATUSES:
         app.add_exception_handler(status, _error_shape)
-    app.add_middleware(BodyCheck)
-    app.add_middleware(VersionedPaths, models=server.registered_models)
+    app.surround(BodyCheck)
+    app.surround(VersionedPaths, models=server.registered_models)
 
 
 def version_of(models: ModelRepository, name: str) -> str | None:

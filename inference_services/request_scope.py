@@ -10,7 +10,15 @@ from typing import Any
 import orjson
 
 from inference_services.metrics import CallMetrics, Outcome, outcome_of
-from inference_services.request_context import REQUEST_ID, TRACEPARENT, TRACESTATE, RequestContext, new_id, serving
+from inference_services.request_context import (
+    REQUEST_ID,
+    TRACEPARENT,
+    TRACESTATE,
+    RequestContext,
+    current,
+    new_id,
+    serving,
+)
 from inference_services.request_span import finish, span_attributes
 from inference_services.served import Served
 from inference_services.tracing import request_span
@@ -69,6 +77,40 @@ class RequestScope:
             finally:
                 finish(span, context, outcome)
                 self._calls.ended("rest", outcome, perf_counter() - begun)
+        return None
+
+
+class Uncaught:
+    """ASGI middleware inside of KServe's application: an error that no handler knows is logged, and answered with 500.
+
+    FastAPI's own layers, around it, would answer with the error's text, which may quote the payload.
+
+    Args:
+        app: KServe's routes.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Passes on an inference request; of the others no payload is known."""
+        context = current()
+        if context is None:
+            return await self._app(scope, receive, send)
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            if started:
+                raise
+            log.exception("a request failed")
+            await _send_500(send, context.request_id)
         return None
 
 

@@ -29,20 +29,20 @@ from kserve.errors import (
 )
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
-from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
 from inference_services import protocol
 from inference_services.admission import AdmissionLimit
+from inference_services.application import ServiceApplication
 from inference_services.authentication import Authentication, AuthenticationInterceptor
 from inference_services.direct_infer import DirectInfer
-from inference_services.draining import Drain, DrainingMiddleware, DrainingServer
+from inference_services.draining import Drain, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
 from inference_services.grpc_server import use_interceptors
 from inference_services.logs import configure_logging
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import adopt
-from inference_services.request_scope import RequestScope
+from inference_services.request_scope import RequestScope, Uncaught
 from inference_services.served import Served
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
@@ -120,23 +120,6 @@ class _StrictDataPlane(DataPlane):
         return result
 
 
-class _Application(FastAPI):
-    """KServe's application without its timing of requests, which ends in log lines that nobody reads here."""
-
-    @classmethod
-    def like(cls, app: FastAPI) -> _Application:
-        """A new one with the settings of KServe's."""
-        response = app.router.default_response_class
-        return cls(
-            title=app.title, version=app.version, docs_url=app.docs_url, redoc_url=None, default_response_class=response
-        )
-
-    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
-        """As FastAPI's."""
-        if middleware_class is not TimingMiddleware:
-            super().add_middleware(middleware_class, *args, **kwargs)
-
-
 def serve(
     description: str,
     build: Callable[[argparse.Namespace], M],
@@ -167,21 +150,21 @@ def serve(
     except ServingError as error:
         log.error("%s", error)
         sys.exit(1)
-    app = kserve.model_server.app = _Application.like(kserve.model_server.app)
+    app = kserve.model_server.app = ServiceApplication.like(kserve.model_server.app)
     if add_routes is not None:
         add_routes(app, model)
     drain, limit = Drain(), AdmissionLimit(settings.bounds)
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
-    app.add_middleware(DirectInfer, models=server.registered_models)
+    app.add_middleware(Uncaught)
+    # The middleware that is added last is outermost, the interceptor that is named first.
+    app.surround(DirectInfer, models=server.registered_models)
     protocol.complete(app, server)
     calls = CallMetrics(served)
-    # The middleware that is added last is outermost, the interceptor that is named first.
-    app.add_middleware(SheddingMiddleware, limit=limit)
+    app.surround(SheddingMiddleware, limit=limit)
     if tokens is not None:
-        app.add_middleware(Authentication, tokens=tokens)
-    app.add_middleware(DrainingMiddleware, drain=drain)
-    app.add_middleware(RequestScope, calls=calls, served=served)
+        app.surround(Authentication, tokens=tokens)
+    app.surround(RequestScope, calls=calls, served=served)
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
     use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
     show(limit)

@@ -72,8 +72,8 @@ def features_publish(
             publisher = Publisher(client, Workspace(home).pseudonymiser())
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 part = rows[start : start + _ROWS_AT_ONCE]
-                errors = await publisher.publish_rows(part, time.time_ns() // 1000)
-                refused += [f"line {start + e.row + 1}: {e.field} {e.reason}" for e in errors]
+                published = await publisher.publish_rows(part, time.time_ns() // 1000)
+                refused += [f"line {start + e.row + 1}: {e.field} {e.reason}" for e in published.refused]
         return refused
 
     refused = asyncio.run(publish())

@@ -7,7 +7,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from datetime import date
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ class Workspace:
         The latter protects nobody, since nobody is real; a real deployment takes its key from a secret.
         """
         given = os.environ.get("FRAUD_PSEUDONYM_KEY", "a simulated world has no secrets")
-        return Pseudonymiser(blake2b(given.encode(), digest_size=32).digest())
+        return Pseudonymiser.of_secret(given)
 
     def live_day(self) -> date:
         """The last day of the world: what is replayed as traffic.

@@ -29,6 +29,11 @@ def free_port() -> int:
         return port
 
 
+def _inherited() -> dict[str, str]:
+    """This process's variables without those that importing Feast has set, which make prometheus-client write files."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_MULTIPROC")}
+
+
 class LocalProcess:
     """One child process in its own session, with its output in a file.
 
@@ -47,7 +52,7 @@ class LocalProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})},
+                env={**_inherited(), **(env or {})},
                 start_new_session=True,
             )
 

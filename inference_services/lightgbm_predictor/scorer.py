@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_services.bundle import Bundle, verify
-from inference_services.calibration import FULL, NO_STORE, Platt, read_calibrations, sigmoid
+from inference_services.calibration import FULL, NO_STORE, Platt, read_calibrations, sigmoid, sigmoid_of
 from inference_services.errors import BundleError
 from inference_services.lightgbm_predictor.feature_listing import read_listing
 from inference_services.lightgbm_predictor.single_row import SingleRow
@@ -117,13 +118,19 @@ class LightGbmScorer:
         return Scores(raw, log_odds, sigmoid(log_odds))
 
     def _score_one(self, X: Matrix) -> Scores:
-        """As above, to the last bit, in a third of the time."""
-        raw = np.array([self._single_row(X[0])])
-        # Most rows show by their first value that the store was there.
-        first = self.store_columns[:1]
-        missing = bool(np.isnan(X[0, first]).all()) and bool(self.store_is_missing(X)[0])
-        log_odds = self.calibrations[NO_STORE if missing else FULL].log_odds(raw)
-        return Scores(raw, log_odds, sigmoid(log_odds))
+        """As above, to the last bit, in numbers instead of arrays of one."""
+        raw = self._single_row(X[0])
+        log_odds = self.calibrations[NO_STORE if self._lacks_store(X) else FULL].log_odds_of(raw)
+        return Scores(*np.array([[raw], [log_odds], [sigmoid_of(log_odds)]]))
+
+    def _lacks_store(self, X: Matrix) -> bool:
+        """`store_is_missing` of one row; most show by their first value that the store was there."""
+        first = self._first_store_column
+        return first is not None and math.isnan(X[0, first]) and bool(self.store_is_missing(X)[0])
+
+    @cached_property
+    def _first_store_column(self) -> int | None:
+        return int(self.store_columns[0]) if len(self.store_columns) else None
 
     @cached_property
     def _single_row(self) -> SingleRow:

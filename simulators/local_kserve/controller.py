@@ -7,7 +7,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from simulators.local_kserve.admission import COMPONENTS, Object, admit
@@ -16,6 +15,7 @@ from simulators.local_kserve.errors import ApiError, ManifestError, invalid, not
 from simulators.local_kserve.plan import Image, plan
 from simulators.local_kserve.revision import Host, State
 from simulators.local_kserve.router import Door, open_session
+from simulators.local_kserve.volumes import Volumes
 
 
 def _now() -> str:
@@ -29,17 +29,15 @@ class Controller:
         self,
         runtimes: Mapping[str, dict[str, Any]],
         images: Mapping[str, Image],
-        state_dir: Path,
+        volumes: Volumes,
         *,
-        config_maps: Mapping[str, Mapping[str, Path]],
         ready_timeout_s: float,
         backoff_s: float,
         drain_s: float,
     ) -> None:
         self._runtimes = runtimes
         self._images = images
-        self._state_dir = state_dir
-        self._config_maps = config_maps
+        self._volumes = volumes
         self._times = (ready_timeout_s, backoff_s, drain_s)
         self._services: dict[tuple[str, str], Service] = {}
         self._doors: dict[tuple[str, str], Door] = {}
@@ -110,7 +108,7 @@ class Controller:
             door = self.door(namespace, label)
             return f"127.0.0.1:{door.grpc_port if grpc else door.http_port}"
 
-        return Host(self._state_dir, self._images, resolve, self._config_maps, *self._times)
+        return Host(self._volumes, self._images, resolve, *self._times)
 
     def _find(self, namespace: str, name: str) -> Service:
         if (namespace, name) not in self._services:

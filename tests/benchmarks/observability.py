@@ -22,13 +22,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, Histogram
 
+from feature_repo.tokens import LEAST_LENGTH
 from inference_services import tracing
 from inference_services.authentication import Authentication
 from inference_services.batch_histogram import BatchHistogram
 from inference_services.metrics import PROBABILITY_BUCKETS, CallMetrics
 from inference_services.request_scope import Application, Message, RequestScope, Send
 from inference_services.served import Served
-from inference_services.tokens import LEAST_LENGTH, TokenFile
+from inference_services.tokens import TokenFile
 from pipelines.report import Row
 from tests.benchmarks.rounds import compare, in_turn
 

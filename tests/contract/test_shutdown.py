@@ -33,6 +33,7 @@ class Callers:
         self._ids = (f"stop-{n}" for n in itertools.count())
         self._client = Client(service.http_port)
         self._ready = True
+        self.told_to_close = False
         self.sent: list[str] = []
         self.rest: list[Reply] = []
         self.grpc: list[Any] = []
@@ -47,7 +48,9 @@ class Callers:
 
     async def _watch(self) -> None:
         while self._ready:
-            self._ready = (await self._client.send(get("/v2/health/ready"))).status == 200
+            reply = await self._client.send(get("/v2/health/ready"))
+            self._ready = reply.status == 200
+            self.told_to_close = reply.headers.get("connection") == "close"
             await asyncio.sleep(0.02)
 
     def _event(self) -> list[dict[str, Any]]:
@@ -102,6 +105,7 @@ async def test_no_request_and_no_decision_is_lost(
     await asyncio.sleep(1)
     service.process.terminate()
     await running
+    assert callers.told_to_close
     assert {reply.status for reply in callers.rest} == {200}
     assert len(callers.rest) + len(callers.grpc) == len(callers.sent)
     assert all(answer.get_output_by_name("decision") is not None for answer in callers.grpc)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from simulators.local_kserve.plan import Image, plan, process, read_config_maps
-from simulators.local_kserve.revision import mounted
+from simulators.local_kserve.volumes import mounted
 from tests.manifest_checks import Object, build, check_core, check_crd, is_core, name
 
 ROOT = Path(__file__).parents[2]

@@ -131,7 +131,8 @@ def publish(redis_url: str, pseudonymiser: Pseudonymiser, rows: list[dict[str, o
     async def run() -> None:
         async with aioredis.Redis.from_url(redis_url) as client:
             arrived = np.full(len(rows), 1_770_000_000_000_000 + 3 * 86_400_000_000)
-            assert await Publisher(client, pseudonymiser).publish(EventBatch.from_rows(rows), arrived) == []
+            published = await Publisher(client, pseudonymiser).publish(EventBatch.from_rows(rows), arrived)
+            assert published.refused == []
 
     asyncio.run(run())
     return len(rows)

@@ -61,7 +61,8 @@ async def client(redis_url: str) -> AsyncIterator[aioredis.Redis]:
 async def publish(
     client: aioredis.Redis, pseudonymiser: Pseudonymiser, *events: dict[str, Any], at: int = NOW_US
 ) -> list[FieldError]:
-    return await Publisher(client, pseudonymiser).publish(EventBatch.from_rows(events), np.full(len(events), at))
+    batch = EventBatch.from_rows(events)
+    return (await Publisher(client, pseudonymiser).publish(batch, np.full(len(events), at))).refused
 
 
 @contextlib.asynccontextmanager

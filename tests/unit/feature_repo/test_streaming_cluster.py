@@ -37,10 +37,15 @@ async def test_events_are_counted_across_a_cluster(tmp_path: Path, pseudonymiser
         url = f"redis://127.0.0.1:{nodes[0].port}"
         client = RedisCluster.from_url(url)
         publisher = Publisher(client, pseudonymiser)
-        assert await publisher.publish(batch, np.full(100, NOW_US + 1000)) == []
-        assert await publisher.publish(batch, np.full(100, NOW_US + 1000)) == []
+        first = await publisher.publish(batch, np.full(100, NOW_US + 1000))
+        again = await publisher.publish(batch, np.full(100, NOW_US + 1000))
+        assert (first.refused, again.refused) == ([], [])
+        assert (np.diff(first.stream_seq) == 1).all()
+        assert again.stream_seq.tolist() == first.stream_seq.tolist()
+        assert again.repeated.all()
+        assert not first.repeated.any()
         bad = EventBatch.from_rows([rows[0] | {"event_id": "bad", "change": "shoe"}])
-        assert len(await publisher.publish(bad, np.full(1, NOW_US + 1000))) == 1
+        assert len((await publisher.publish(bad, np.full(1, NOW_US + 1000))).refused) == 1
         assert [letter.subject() for letter in await read_letters(client)] == ["account_changed bad"]
         worker = Worker(client, tmp_path / "log")
         await worker.drain()

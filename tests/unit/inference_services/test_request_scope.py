@@ -9,13 +9,16 @@ from uuid import uuid4
 import grpc
 import httpx
 import pytest
+from fastapi import FastAPI
+from kserve.errors import generic_exception_handler
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInferResponse
 from prometheus_client import REGISTRY
 
+from inference_services.application import ServiceApplication
 from inference_services.grpc_scope import INFER, RequestScopeInterceptor
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import current
-from inference_services.request_scope import RequestScope, Send
+from inference_services.request_scope import RequestScope, Send, Uncaught
 from inference_services.served import Served
 
 Application = Callable[..., Awaitable[None]]
@@ -63,6 +66,25 @@ async def test_an_error_is_logged_once_and_answered_without_what_it_says(
     assert [record.getMessage() for record in caplog.records] == ["a request failed"]
     assert outcomes(served, "rest") == {"error": 1}
     assert current() is None
+
+
+async def test_an_error_in_kserve_s_routes_is_answered_in_the_same_way(
+    served: Served, caplog: pytest.LogCaptureFixture
+):
+    """FastAPI's handler of last resort, as KServe sets it, would quote it."""
+    app = ServiceApplication.like(FastAPI())
+    app.add_exception_handler(Exception, generic_exception_handler)
+    app.add_middleware(Uncaught)
+
+    @app.post("/v2/models/m/infer")
+    async def fail() -> None:
+        raise KeyError("r1-00000000000000aa")
+
+    answer = await post(app, served)
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "try-1")
+    assert "r1-" not in answer.text
+    assert [record.getMessage() for record in caplog.records] == ["a request failed"]
+    assert outcomes(served, "rest") == {"error": 1}
 
 
 @pytest.mark.parametrize(

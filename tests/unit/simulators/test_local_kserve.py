@@ -47,7 +47,8 @@ def start(folder: Path) -> LocalKServe:
     (folder / "serving_runtimes" / "fake.yaml").write_text(RUNTIME)
     shutil.copy(Path(__file__).with_name("local_kserve_fake.py"), folder)
     images = {"fake": {"python": sys.executable, "env": {"PYTHONPATH": str(folder), "INJECTED": "yes"}}}
-    return LocalKServe(folder, folder / "state", images, backoff_s=0.2, drain_s=5)
+    claims = {"bundles": folder / "claim"}
+    return LocalKServe(folder, folder / "state", images, claims, backoff_s=0.2, drain_s=5)
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +253,32 @@ def test_model_runs_as_its_runtime_says(local: LocalKServe, api: Any, tmp_path: 
 
     patch(api, "echo", {"model": {"storageUri": f"file://{tmp_path}/absent"}})
     with pytest.raises(LocalKServeError, match=r"cannot fetch file://.*/absent"):
+        local.wait_ready("echo")
+
+
+def test_a_claim_is_mounted_as_a_cluster_would(local: LocalKServe, api: Any) -> None:
+    bundle = local.state_dir.parent / "claim" / "fake" / "1"
+    bundle.mkdir(parents=True)
+    (bundle / "model.bst").write_text("tree")
+    model = {"modelFormat": {"name": "fake"}, "runtime": "fake", "storageUri": "pvc://bundles/fake/1"}
+    transformer = custom(BUNDLES="/mnt/bundles/fake/1")
+    transformer["containers"][0]["volumeMounts"] = [
+        {"name": "bundles", "mountPath": "/mnt/bundles", "readOnly": True},
+        {"name": "other", "mountPath": "/mnt/other"},
+    ]
+    transformer["volumes"] = [
+        {"name": "bundles", "persistentVolumeClaim": {"claimName": "bundles"}},
+        {"name": "other", "persistentVolumeClaim": {"claimName": "nobody-gave-a-folder"}},
+    ]
+    spec = {"predictor": {"model": model}, "transformer": transformer}
+    api.create_namespaced_custom_object(*PLACE, isvc("echo", **spec))
+    status = local.wait_ready("echo")["status"]
+    predictor = infer(status["components"]["predictor"]["url"])
+    assert predictor["arguments"][1] == f"--model_dir={bundle}"
+    assert infer(status["url"])["env"]["BUNDLES"] == str(bundle)
+
+    patch(api, "echo", {"model": {"storageUri": "pvc://bundles/fake/2"}})
+    with pytest.raises(LocalKServeError, match=r"cannot mount pvc://bundles/fake/2: there is no folder"):
         local.wait_ready("echo")
 
 

@@ -9,8 +9,8 @@ import pytest
 from simulators.local_kserve.errors import ApiError, ManifestError
 from simulators.local_kserve.patches import json_patch, merge_patch
 from simulators.local_kserve.plan import Image, RevisionPlan, plan, process, read_config_maps, template_hash
-from simulators.local_kserve.revision import mounted
 from simulators.local_kserve.traffic import Rollout, Split, Target, advance, plan_traffic
+from simulators.local_kserve.volumes import mounted
 
 
 @pytest.mark.parametrize("percent", [1, 5, 10, 25, 50, 99])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_services.errors import BadSettings
-from inference_services.tokens import TokenFile
+from feature_repo.errors import BadSettings
+from feature_repo.tokens import TokenFile
 
 OLD, NEW = "o" * 32, "n" * 40
 

@@ -1,0 +1,1 @@
+"""The process that producers publish their events to, over HTTP."""
