@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import redis
 from rich.console import Console
@@ -23,6 +21,7 @@ from pipelines import deploy
 from pipelines.errors import StepError
 from pipelines.materialization import materialize
 from pipelines.registry import ModelVersion
+from pipelines.step_settings import BUNDLES
 from pipelines.workspace import Workspace
 
 Progress = Callable[[int, int], None]
@@ -79,13 +78,13 @@ class LocalParts:
         redis: folder -> running Redis.
         mlflow: folder -> running MLflow server.
         process: command, log file, environment -> running process.
-        kserve: manifests, state folder, images -> running KServe.
+        kserve: manifests, state folder, images, folder by claim -> running KServe.
     """
 
     redis: Callable[[Path], Server]
     mlflow: Callable[[Path], Server]
     process: Callable[[list[str], Path, Mapping[str, str]], Child]
-    kserve: Callable[[Path, Path, Mapping[str, Any]], KServe]
+    kserve: Callable[[Path, Path, Mapping[str, Any], Mapping[str, Path]], KServe]
 
 
 class Models(Protocol):
@@ -130,7 +129,7 @@ class Stack:
         """
         served = self.models.gnn.sha12
         pairs = [(version.sha12, served) for version in (self.models.lightgbm, candidate)]
-        deploy.check_fusion(bundle_folder(fusion), pairs)
+        deploy.check_fusion(fusion.folder, pairs)
         api = self.kserve.api()
         deploy.start_canary(api, candidate.storage_uri, fusion.storage_uri, percent)
         self.kserve.wait_ready(deploy.DETECTOR)
@@ -171,12 +170,7 @@ def fill_store(workspace: Workspace, redis_url: str, gnn: ModelVersion, progress
         rebuild(workspace.event_log, client, FEAST_PROJECT, progress("tiles and neighbours -> Redis"))
     # A replay of a part of a day leaves a short last day in the log.
     volumes = VolumeSettings(least_share=0)
-    materialize(workspace, redis_url, progress, gnn_bundles=[bundle_folder(gnn)], volumes=volumes)
-
-
-def bundle_folder(version: ModelVersion) -> Path:
-    """Where a version's bundle lies on this machine."""
-    return Path(url2pathname(urlsplit(version.storage_uri).path))
+    materialize(workspace, redis_url, progress, gnn_bundles=[gnn.folder], volumes=volumes)
 
 
 @contextmanager
@@ -202,9 +196,9 @@ def running(
         env |= {"FRAUD_DECISION_LOG_REDIS_URL": store.url}
         env |= {"FRAUD_DECISION_LOG_FOLDER": str(workspace.decision_log.absolute())}
         stack.callback(parts.process(sink, workspace.logs / "decision_log.log", env).stop)
-        kserve = parts.kserve(
-            MANIFESTS, workspace.root / "kserve", _images(workspace, store.url, drift_python, drift_window)
-        )
+        images = _images(workspace, store.url, drift_python, drift_window)
+        claims = {BUNDLES.claim: workspace.bundles}
+        kserve = parts.kserve(MANIFESTS, workspace.root / "kserve", images, claims)
         stack.callback(kserve.close)
         bar = progress("InferenceServices ready")
         api = kserve.api()
@@ -235,6 +229,7 @@ def _images(workspace: Workspace, redis_url: str, drift_python: Path, drift_wind
     }
     transformer = {
         "FRAUD_TRANSFORMER_REDIS_URL": redis_url,
+        "FRAUD_TRANSFORMER_BUNDLE_ROOT": str(workspace.bundles.absolute()),
         "FRAUD_TRANSFORMER_SPOOL_DIR": str((workspace.root / "spool").absolute()),
         "FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(LOCAL_BUDGET_MS),
     }

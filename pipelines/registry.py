@@ -6,13 +6,14 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from components.errors import MlflowUnreachable
 from components.mlflow_client import MlflowException, mlflow_client
 from components.register_model.logic import MODELS
+from inference_services.bundle_address import folder_of
+from inference_services.errors import BundleError
 from pipelines.errors import RegistryError
+from pipelines.settings import BundleSettings
 
 _LOG = logging.getLogger(__name__)
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -26,7 +27,7 @@ class ModelVersion:
         name: registered model name, for example fraud-lightgbm.
         version: number in the registry.
         sha12: content id of the bundle.
-        storage_uri: where KServe fetches it, file://...
+        storage_uri: where KServe finds it, file:// or pvc://.
         aliases: for example ("champion",).
     """
 
@@ -46,17 +47,21 @@ class ModelVersion:
         return bundle_folder(f"{self.name} {self.version}", self.storage_uri)
 
 
-def bundle_folder(what: str, storage_uri: str) -> Path:
+def bundle_folder(what: str, storage_uri: str, root: Path | None = None) -> Path:
     """The folder that a storage address names.
+
+    Args:
+        what: whose it is, for the message.
+        storage_uri: file:// or pvc://.
+        root: where a claim is mounted; None: `BundleSettings.root`.
 
     Raises:
         RegistryError: it is not one of this machine's.
     """
-    parts = urlsplit(storage_uri)
-    if parts.scheme != "file":
-        where = storage_uri or "no address"
-        raise RegistryError(f"{what} lies at {where}: only a bundle in a folder of this machine can be read")
-    return Path(url2pathname(parts.path))
+    try:
+        return folder_of(storage_uri, root or BundleSettings().root)
+    except BundleError as error:
+        raise RegistryError(f"{what} cannot be read from a folder: {error}") from None
 
 
 def get(tracking_uri: str, name: str, alias: str) -> ModelVersion:

@@ -7,8 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
 
 from components.register_model.logic import MODELS
 from feature_repo.datasets import Dataset
@@ -19,6 +18,7 @@ from pipelines.kfp_run import RunView
 from pipelines.kfp_server import KfpServer
 from pipelines.registry import ModelVersion
 from pipelines.settings import KfpSettings, TrainingRun
+from pipelines.step_settings import BUNDLES
 from pipelines.training import STEPS, Progress
 
 Say = Callable[[str], None]
@@ -111,6 +111,7 @@ def submit(run: TrainingRun, cluster: Cluster, how: Submission, say: Say) -> str
             **training.pipeline_arguments(run, run_id, champions),
             "dataset_path": str(cluster.settings.datasets / dataset.path.name),
             "bundle_root": str(cluster.settings.bundle_root),
+            "bundle_claim": BUNDLES.claim,
             "tracking_uri": cluster.settings.tracking_uri or cluster.tracking_uri,
         }
         with tempfile.TemporaryDirectory() as scratch:
@@ -210,7 +211,7 @@ def _champions(cluster: Cluster, alias: str) -> dict[str, str]:
             if alias != "champion":
                 raise
             return dict.fromkeys(folders, "")
-        folder = PurePosixPath(unquote(urlsplit(uri).path))
+        folder = registry.bundle_folder(f"{name}'s champion", uri, root=Path(bundle_root))
         if not folder.is_relative_to(bundle_root):
             # One that was registered on a laptop is not on the pods' volume.
             raise KfpError(

@@ -14,6 +14,7 @@ from components.train_gnn.settings import GnnSettings
 from components.train_lightgbm.settings import LightGbmSettings
 from components.volumes import VolumeSettings
 from feature_repo.settings import FeatureSettings
+from inference_services.bundle_address import MOUNT
 
 Alias = Literal["champion", "challenger"]
 
@@ -26,7 +27,7 @@ class TrainingRun(BaseSettings):
     dataset: Path = Field(description="Folder of the dataset's snapshot.")
     work: Path = Field(description="Where the runner keeps the steps' outputs and logs.")
     tracking_uri: str = Field(description="MLflow server, http or https.")
-    bundle_root: Path = Field(description="Where serving fetches bundles from.")
+    bundle_root: Path = Field(description="Where bundles are published for serving.")
     policy: Path = Field(description="threshold_settings.yaml.")
     alias: Alias = Field(description="Alias that the registered versions get.")
     team: str = Field("fraud", min_length=1, description="Tag of the MLflow run: who answers for it.")
@@ -38,6 +39,14 @@ class TrainingRun(BaseSettings):
     volumes: VolumeSettings = Field(
         default_factory=VolumeSettings, description="How far the events may be from those of the dataset before."
     )
+
+
+class BundleSettings(BaseSettings):
+    """Where this machine finds what a cluster published; from keywords, else from variables `FRAUD_BUNDLES_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_BUNDLES_", frozen=True)
+
+    root: Path = Field(MOUNT, description="Where the claim of a pvc:// address is mounted.")
 
 
 class MaterializationRun(BaseSettings):
@@ -69,7 +78,9 @@ class KfpSettings(BaseSettings):
     ui_host: str = Field("", description="Address of KFP's pages, where it differs from the API's.")
     tracking_uri: str = Field("", description="MLflow as the pods see it; empty: MLFLOW_TRACKING_URI.")
     datasets: PurePosixPath = Field(PurePosixPath("/mnt/datasets"), description="Datasets as the pods see them.")
-    bundle_root: PurePosixPath = Field(PurePosixPath("/mnt/bundles"), description="Bundles as the pods see them.")
+    bundle_root: PurePosixPath = Field(
+        PurePosixPath(MOUNT), description="Root of the claim fraud-bundles as the pods see it."
+    )
     connect_timeout_s: float = Field(5, gt=0, description="How long a connection may take.")
     read_timeout_s: float = Field(30, gt=0, description="How long an answer may take.")
     poll_s: float = Field(5, gt=0, description="Time between two looks at the run.")

@@ -12,6 +12,8 @@ from typing import Any
 
 from kfp import kubernetes
 
+from inference_services.bundle_address import MOUNT
+
 MINUTES = 60
 # Set in the process of a local run: what fails there fails again, and a person is waiting for the reason.
 LOCAL_RUN = "FRAUD_LOCAL_RUN"
@@ -86,13 +88,17 @@ LARGE = Resources(cpu=("1", "2"), memory=("4Gi", "8Gi"))
 
 # Claims in the namespace of the run. The local runner reads the folders themselves.
 DATASETS = Volume("fraud-datasets", "/mnt/datasets")
-BUNDLES = Volume("fraud-bundles", "/mnt/bundles")
+BUNDLES = Volume("fraud-bundles", str(MOUNT))
 FEATURES = Volume("fraud-features", "/mnt/features")
 
 # A server without a login needs none of them, one with a login a token, or a user and a password.
 MLFLOW = Variables(
     "fraud-mlflow",
-    {"token": "MLFLOW_TRACKING_TOKEN", "username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"},
+    {  # nosec B105 - names of variables
+        "token": "MLFLOW_TRACKING_TOKEN",
+        "username": "MLFLOW_TRACKING_USERNAME",
+        "password": "MLFLOW_TRACKING_PASSWORD",
+    },
 )
 # Redis' address holds its credentials: an argument would be shown to everybody who may see the run.
 REDIS = Variables(

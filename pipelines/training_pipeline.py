@@ -104,6 +104,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
     gnn_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
     gate_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
     volume_settings: dict = {},  # type: ignore[type-arg]  # noqa: B006
+    bundle_claim: str = step_settings.BUNDLES.claim,
 ) -> None:
     """Trains, fuses, evaluates, gates and registers.
 
@@ -111,7 +112,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         dataset_path: folder of the dataset's snapshot.
         policy: text of threshold_settings.yaml.
         alias: "champion" or "challenger".
-        bundle_root: where serving fetches bundles from.
+        bundle_root: where bundles are published for serving.
         tracking_uri: MLflow server.
         run_id: an open MLflow run.
         champion_lightgbm: folder of the champion's bundle, empty when there is none.
@@ -121,6 +122,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         gnn_settings: fields of `GnnSettings`.
         gate_settings: fields of `GateSettings`.
         volume_settings: fields of `VolumeSettings`.
+        bundle_claim: the claim whose root is `bundle_root`; empty in a local run, where it is a folder.
     """
     valid = validate_events(dataset_path=dataset_path, settings=volume_settings)
     rows = build_training_set(
@@ -158,6 +160,7 @@ def training_pipeline(  # noqa: PLR0917 - KFP passes them by position
         fusion=fused.outputs["fusion"],
         evaluation=judged.outputs["evaluation"],
         bundle_root=bundle_root,
+        bundle_claim=bundle_claim,
         tracking_uri=tracking_uri,
         run_id=run_id,
         dataset_sha256=valid.outputs["Output"],

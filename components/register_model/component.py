@@ -17,6 +17,7 @@ def register_model(
     run_id: str,
     dataset_sha256: str,
     alias: str,
+    bundle_claim: str = "",
     pipeline_run: str = "",
 ) -> dict:  # type: ignore[type-arg]  # KFP knows no parametrised dict
     """Registers the bundles, or keeps them in the outbox while MLflow is away.
@@ -26,11 +27,12 @@ def register_model(
         gnn: the fraud-gnn bundle.
         fusion: the fraud-fusion bundle.
         evaluation: JSON of `evaluate`, for the model cards.
-        bundle_root: where serving fetches bundles from.
+        bundle_root: where bundles are published for serving.
         tracking_uri: MLflow server.
         run_id: the MLflow run that the versions belong to.
         dataset_sha256: what they were trained on.
         alias: "champion" or "challenger".
+        bundle_claim: PersistentVolumeClaim whose root is `bundle_root`; empty: a folder of this machine.
         pipeline_run: Kubeflow's id of this run.
 
     Returns:
@@ -45,7 +47,11 @@ def register_model(
     folders = {name: Path(given.path) for name, given in zip(MODELS, (lightgbm, gnn, fusion), strict=True)}
     bundles = {name: verify(folder, name) for name, folder in folders.items()}
     request = Registration(
-        alias=alias, bundle_root=Path(bundle_root), dataset_sha256=dataset_sha256, pipeline_run=pipeline_run
+        alias=alias,
+        bundle_root=Path(bundle_root),
+        bundle_claim=bundle_claim,
+        dataset_sha256=dataset_sha256,
+        pipeline_run=pipeline_run,
     )
     judged = {"evaluation.json": Path(evaluation.path)} if evaluation else {}
     with telling(tracking_uri, run_id) as outbox:

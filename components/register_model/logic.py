@@ -17,6 +17,7 @@ from components.register_model.card import CARD_FILE, model_card, shortened
 from components.register_model.lineage import COMMIT_TAG, lineage_tags
 from inference_services import model_names
 from inference_services.bundle import MANIFEST, REGISTRATION, Bundle, verify
+from inference_services.bundle_address import address_of
 
 MODELS = model_names.MODELS
 
@@ -27,7 +28,8 @@ class Registration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     alias: str = Field(min_length=1, description="Alias that the versions get: champion or challenger.")
-    bundle_root: Path = Field(description="Where serving fetches bundles from.")
+    bundle_root: Path = Field(description="Where bundles are published for serving.")
+    bundle_claim: str = Field("", description="Claim whose root that is; empty: a folder of this machine.")
     dataset_sha256: str = Field(min_length=12, description="What they were trained on.")
     pipeline_run: str = Field("", description="Kubeflow's id of the run.")
 
@@ -88,7 +90,8 @@ def register(
         version = _new_version(client, run_id, bundle, tags)
     _describe(client, bundle, version, evaluation)
     target = publish(bundle, request.bundle_root, version)
-    client.set_model_version_tag(bundle.model, str(version), "storage_uri", target.absolute().as_uri())
+    address = address_of(target, request.bundle_root, request.bundle_claim)
+    client.set_model_version_tag(bundle.model, str(version), "storage_uri", address)
     return version
 
 

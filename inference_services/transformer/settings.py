@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from feature_repo.settings import RedisType
-from inference_services.errors import BadSettings
+from inference_services.bundle_address import MOUNT, folder_of
+from inference_services.errors import BadSettings, BundleError
 
 
 class TransformerSettings(BaseSettings):
@@ -22,7 +22,8 @@ class TransformerSettings(BaseSettings):
     redis_type: RedisType = Field(
         "redis", description="redis, or redis_cluster where the address is a server of a Redis Cluster."
     )
-    fusion_uri: str = Field(description="Folder of the fraud-fusion bundle, as a file:// address.")
+    fusion_uri: str = Field(description="Address of the fraud-fusion bundle, file:// or pvc://.")
+    bundle_root: Path = Field(MOUNT, description="Where the claim of a pvc:// address is mounted.")
     gnn_url: str = Field(description="Base address of the fraud-gnn predictor, http://host:port.")
     spool_dir: Path = Field(description="Folder where decisions wait while Redis is away.")
     latency_budget_ms: float = Field(50.0, gt=0, description="Within which a chunk of events is decided, milliseconds.")
@@ -62,9 +63,9 @@ class TransformerSettings(BaseSettings):
         """The fusion bundle's folder.
 
         Raises:
-            BadSettings: the address is not file://.
+            BadSettings: the address names no folder.
         """
-        parts = urlsplit(self.fusion_uri)
-        if parts.scheme != "file" or parts.netloc or not parts.path:
-            raise BadSettings(f"FRAUD_TRANSFORMER_FUSION_URI must be file:///<folder>, not {self.fusion_uri!r}")
-        return Path(unquote(parts.path))
+        try:
+            return folder_of(self.fusion_uri, self.bundle_root)
+        except BundleError as error:
+            raise BadSettings(f"FRAUD_TRANSFORMER_FUSION_URI: {error}") from None

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-from simulators.local_kserve.api import make_app
+from simulators.local_kserve.api.app import make_app
 from simulators.local_kserve.controller import Controller
 from simulators.local_kserve.errors import LocalKServeError
 from simulators.local_kserve.plan import read_config_maps, read_images, read_runtimes
+from simulators.local_kserve.volumes import Volumes
 
 
 def _arguments() -> argparse.Namespace:
@@ -26,12 +27,20 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--state-dir", type=Path, required=True, help="logs, fetched bundles, kubeconfig")
     parser.add_argument("--images", type=Path, required=True, help="JSON: image -> {python, env}")
+    parser.add_argument(
+        "--claim", type=_claim, action="append", default=[], help="NAME=FOLDER of a PersistentVolumeClaim; repeatable"
+    )
     parser.add_argument("--port", type=int, default=0, help="API port on the loopback interface; 0: a free one")
     parser.add_argument("--port-file", type=Path, required=True, help="where the port is written once it listens")
     parser.add_argument("--ready-timeout", type=float, default=180, help="seconds a revision may take")
     parser.add_argument("--backoff", type=float, default=1, help="seconds before the first restart")
     parser.add_argument("--drain", type=float, default=15, help="seconds that requests in flight may take")
     return parser.parse_args()
+
+
+def _claim(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    return name, Path(folder)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -44,8 +53,7 @@ async def serve(options: argparse.Namespace) -> None:
     controller = Controller(
         read_runtimes(options.manifests),
         read_images(options.images),
-        state_dir,
-        config_maps=read_config_maps(options.manifests),
+        Volumes(state_dir, read_config_maps(options.manifests), dict(options.claim)),
         ready_timeout_s=options.ready_timeout,
         backoff_s=options.backoff,
         drain_s=options.drain,
@@ -53,7 +61,8 @@ async def serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(make_app(controller), access_log=None)
+    # A watch ends with its client.
+    runner = web.AppRunner(make_app(controller), access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", options.port).start()
@@ -62,6 +71,7 @@ async def serve(options: argparse.Namespace) -> None:
         _write(options.port_file, str(port))
         await stop.wait()
     finally:
+        controller.events.close()
         await runner.cleanup()
         await controller.close()
         options.port_file.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ class LocalKServe:
     """Starts `python -m simulators.local_kserve` and ends it, with all its processes, on exit.
 
     `manifests` holds `serving_runtimes/*.yaml`; `images` maps an image name to {"python": interpreter path,
-    "env": extra environment}. `state_dir` receives logs, fetched bundles and `kubeconfig`. Times are in seconds.
+    "env": extra environment}, `claims` the name of a PersistentVolumeClaim to its folder. `state_dir` receives logs,
+    fetched bundles and `kubeconfig`. Times are in seconds.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class LocalKServe:
         manifests: Path,
         state_dir: Path,
         images: Mapping[str, Mapping[str, Any]],
+        claims: Mapping[str, Path] | None = None,
         *,
         namespace: str = "fraud",
         ready_timeout_s: float = 180,
@@ -56,6 +58,7 @@ class LocalKServe:
             "drain": drain_s,
         }
         command = [sys.executable, "-m", "simulators.local_kserve"]
+        command += [f"--claim={name}={folder.resolve()}" for name, folder in (claims or {}).items()]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module and arguments, no shell
                 [*command, *(f"--{name}={value}" for name, value in options.items())],

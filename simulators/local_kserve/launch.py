@@ -11,6 +11,12 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 
+
+def launched(*command: str) -> tuple[str, ...]:
+    """The command line that runs `command` so that it ends with this process."""
+    return (sys.executable, "-I", "-S", __file__, str(os.getpid()), *command)
+
+
 if __name__ == "__main__":
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":

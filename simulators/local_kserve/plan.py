@@ -41,6 +41,7 @@ class RevisionPlan:
     storage_uri: str | None
     scratch: dict[str, str] = field(default_factory=dict)  # mount path of an emptyDir -> volume name
     config_maps: dict[str, str] = field(default_factory=dict)  # mount path -> name of the ConfigMap
+    claims: dict[str, str] = field(default_factory=dict)  # mount path -> name of the PersistentVolumeClaim
 
     @property
     def model_name(self) -> str:
@@ -109,11 +110,12 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     volumes, mounts = pod.get("volumes") or [], container.get("volumeMounts") or []
     empty = {v["name"]: v["name"] for v in volumes if "emptyDir" in v}
     maps = {v["name"]: v["configMap"]["name"] for v in volumes if "configMap" in v}
-    scratch, config_maps = (
-        {m["mountPath"]: kind[m["name"]] for m in mounts if m["name"] in kind} for kind in (empty, maps)
-    )
+    claimed = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+    by_mount = [
+        {m["mountPath"]: kind[m["name"]] for m in mounts if m["name"] in kind} for kind in (empty, maps, claimed)
+    ]
     storage = model["storageUri"] if model is not None else None
-    return RevisionPlan(metadata["name"], metadata["namespace"], component, container, storage, scratch, config_maps)
+    return RevisionPlan(metadata["name"], metadata["namespace"], component, container, storage, *by_mount)
 
 
 def _runtime(model: Mapping[str, Any], runtimes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -7,19 +7,18 @@ import contextlib
 import logging
 import os
 import random
-import shutil
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import aiohttp
 
 from simulators.local_kserve.errors import ManifestError, RevisionFailed
-from simulators.local_kserve.plan import MODEL_MOUNT, Image, Resolve, RevisionPlan, process
+from simulators.local_kserve.launch import launched
+from simulators.local_kserve.plan import Image, Resolve, RevisionPlan, process
+from simulators.local_kserve.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PY
 # Below Linux's ephemeral range, so that no outgoing connection takes a port between choice and use.
 _PORTS = range(20_000, 32_000)
 _LONGEST_BACKOFF_S = 30.0
-_LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
 
 
 class State(Enum):
@@ -45,10 +43,9 @@ class State(Enum):
 class Host:
     """What every revision on this machine shares; times in seconds."""
 
-    state_dir: Path
+    volumes: Volumes
     images: Mapping[str, Image]
     resolve: Resolve
-    config_maps: Mapping[str, Mapping[str, Path]]
     ready_timeout_s: float
     backoff_s: float
     drain_s: float
@@ -63,7 +60,7 @@ class Revision:
         self.ever_ready = False
         self.in_flight = 0
         self.ports = _free_ports()
-        self.log = host.state_dir / "logs" / f"{name}.log"
+        self.log = host.volumes.state_dir / "logs" / f"{name}.log"
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._life: asyncio.Task[None] | None = None
@@ -127,15 +124,7 @@ class Revision:
         self._changed()
 
     async def _launch(self) -> asyncio.subprocess.Process:
-        folders = {m: self.host.state_dir / "volumes" / self.name / v for m, v in self.plan.scratch.items()}
-        for folder in folders.values():
-            folder.mkdir(parents=True, exist_ok=True)
-        for mount, name in self.plan.config_maps.items():
-            folders[mount] = mounted(name, self.host.config_maps, self.host.state_dir / "config_maps" / self.name)
-        if self.plan.storage_uri:
-            folder = self.host.state_dir / "models" / self.name
-            folders[MODEL_MOUNT] = folder
-            await asyncio.to_thread(_fetch, self.plan.storage_uri, folder)
+        folders = await self.host.volumes.mount(self.plan, self.name)
         what = process(
             self.plan,
             self.host.images,
@@ -147,9 +136,7 @@ class Revision:
         inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *_LAUNCH,
-                str(os.getpid()),
-                *what.command,
+                *launched(*what.command),
                 env={**inherited, "PYTHONUNBUFFERED": "1", **what.env},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -200,29 +187,6 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
-
-
-def mounted(name: str, config_maps: Mapping[str, Mapping[str, Path]], root: Path) -> Path:
-    """A folder with links to a ConfigMap's files, so that a change of a file is seen as in a mounted ConfigMap."""
-    if name not in config_maps:
-        raise ManifestError(f"no ConfigMap {name!r}; kustomization.yaml generates {sorted(config_maps)}")
-    folder = root / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for key, path in config_maps[name].items():
-        (folder / key).symlink_to(path)
-    return folder
-
-
-def _fetch(uri: str, folder: Path) -> None:
-    from kserve_storage import Storage  # noqa: PLC0415 - its cloud clients take seconds to load
-
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        Storage.download(uri, str(folder))
-    except Exception as error:
-        # It raises whatever its clients raise, bare Exception included.
-        raise RevisionFailed(f"cannot fetch {uri}: {error}") from error
 
 
 def _free_ports() -> tuple[int, int]:

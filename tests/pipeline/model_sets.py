@@ -62,8 +62,14 @@ def _bundle(folder: Path, files: dict[str, object], content: str, metadata: dict
     return write_manifest(folder, folder.name, metadata).sha12
 
 
-def request(root: Path, alias: str, dataset: str = "d") -> Registration:
-    return Registration(alias=alias, bundle_root=root / "bundles", dataset_sha256=dataset * 64, pipeline_run="kfp-7")
+def request(root: Path, alias: str, dataset: str = "d", claim: str = "") -> Registration:
+    return Registration(
+        alias=alias,
+        bundle_root=root / "bundles",
+        bundle_claim=claim,
+        dataset_sha256=dataset * 64,
+        pipeline_run="kfp-7",
+    )
 
 
 def write_evaluation(path: Path) -> Path:

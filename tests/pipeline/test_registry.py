@@ -39,14 +39,16 @@ def register(fresh_url: str, tmp_path: Path) -> Register:
     known = client.get_experiment_by_name(EXPERIMENT)
     experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
 
-    def run(content: str, alias: str, *, dataset: str = "d", precision: float = 0.41, **choices: Any) -> dict[str, int]:
+    def run(
+        content: str, alias: str, *, dataset: str = "d", claim: str = "", precision: float = 0.41, **choices: Any
+    ) -> dict[str, int]:
         folders = make_set(tmp_path / alias, content, **choices)
         tags = {"mlflow.source.git.commit": "c" * 40}
         run_id = client.create_run(experiment, tags=tags).info.run_id
         client.log_metric(run_id, "pairs.challenger.average_precision", precision)
         client.log_metric(run_id, "prevalence", 0.012)
         evaluation = write_evaluation(tmp_path / alias / "evaluation.json")
-        return register_all(client, run_id, folders, request(tmp_path, alias, dataset), evaluation=evaluation)
+        return register_all(client, run_id, folders, request(tmp_path, alias, dataset, claim), evaluation=evaluation)
 
     return run
 
@@ -78,6 +80,17 @@ def test_a_version_goes_from_registration_to_champion(fresh_url: str, register: 
     (champion.folder / "deep" / "weights.txt").write_text("tampered")
     with pytest.raises(BundleError, match="differs from its manifest"):
         register("first", "tampered")
+
+
+def test_a_version_that_a_cluster_registered_is_found_where_its_claim_is_mounted(
+    fresh_url: str, register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("first", "champion", claim="fraud-bundles")
+    champion = registry.get(fresh_url, "fraud-gnn", "champion")
+    assert champion.storage_uri == f"pvc://fraud-bundles/fraud-gnn/1-{champion.sha12}"
+    assert champion.folder == Path("/mnt/bundles/fraud-gnn") / f"1-{champion.sha12}"
+    monkeypatch.setenv("FRAUD_BUNDLES_ROOT", str(tmp_path / "bundles"))
+    assert verify(champion.folder, "fraud-gnn").label == f"1-{champion.sha12}"
 
 
 def test_a_bundle_that_is_altered_registers_none_of_the_three(fresh_url: str, tmp_path: Path) -> None:

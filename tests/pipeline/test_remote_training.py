@@ -45,7 +45,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         client = MlflowClient(server.url)
         for model in MODELS:
             client.create_registered_model(model)
-            tags = {"storage_uri": f"file:///mnt/bundles/{model}/1-abc", "sha12": "abc"}
+            tags = {"storage_uri": f"pvc://fraud-bundles/{model}/1-abc", "sha12": "abc"}
             version = client.create_model_version(model, "s3://bucket/model", tags=tags).version
             client.set_registered_model_alias(model, "champion", version)
         yield server.url
@@ -110,7 +110,7 @@ def test_a_run_is_submitted_with_what_the_pods_see(
     assert (body["experiment_id"], body["display_name"]) == ("e-1", "tuesday")
     given = body["runtime_config"]["parameters"]
     assert given["dataset_path"] == f"/mnt/datasets/{dataset.sha12}"
-    assert given["bundle_root"] == "/mnt/bundles"
+    assert (given["bundle_root"], given["bundle_claim"]) == ("/mnt/bundles", "fraud-bundles")
     assert given["tracking_uri"] == "http://mlflow.fraud:5000"
     assert given["champion_gnn"] == "/mnt/bundles/fraud-gnn/1-abc"
     assert given["policy"] == run.policy.read_text()
@@ -284,10 +284,14 @@ def test_what_cannot_be_followed_is_named(kfp: FakeKfp, mlflow: str) -> None:
 def test_a_champion_of_a_laptop_is_refused_before_anything_is_opened(
     kfp: FakeKfp, run: TrainingRun, mlflow: str
 ) -> None:
+    client = MlflowClient(mlflow)
+    tag = (MODELS[0], client.get_model_version_by_alias(MODELS[0], "champion").version, "storage_uri")
+    client.set_model_version_tag(*tag, f"file:///home/me/bundles/{MODELS[0]}/1-abc")
     challenger = run.model_copy(update={"alias": "challenger"})
-    with pytest.raises(KfpError, match=r"the champion's bundle is /mnt/bundles/.*set FRAUD_KFP_BUNDLE_ROOT"):
-        submit(kfp, challenger, mlflow, bundle_root="/data/bundles")
+    with pytest.raises(KfpError, match=r"the champion's bundle is /home/me/.*set FRAUD_KFP_BUNDLE_ROOT"):
+        submit(kfp, challenger, mlflow)
     assert kfp.requests == []
+    client.set_model_version_tag(*tag, f"pvc://fraud-bundles/{MODELS[0]}/1-abc")
 
 
 def test_an_address_needs_a_scheme(mlflow: str) -> None:

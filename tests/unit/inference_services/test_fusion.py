@@ -115,6 +115,10 @@ def test_fusion_address_must_be_a_folder_here(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setenv(f"FRAUD_TRANSFORMER_{name}", value)
     monkeypatch.setenv("FRAUD_TRANSFORMER_FUSION_URI", (tmp_path / "a b").as_uri())
     assert TransformerSettings.read().fusion_folder == tmp_path / "a b"
+    monkeypatch.setenv("FRAUD_TRANSFORMER_FUSION_URI", "pvc://fraud-bundles/fraud-fusion/1-abc")
+    assert TransformerSettings.read().fusion_folder == Path("/mnt/bundles/fraud-fusion/1-abc")
+    monkeypatch.setenv("FRAUD_TRANSFORMER_BUNDLE_ROOT", str(tmp_path))
+    assert TransformerSettings.read().fusion_folder == tmp_path / "fraud-fusion" / "1-abc"
     monkeypatch.setenv("FRAUD_TRANSFORMER_FUSION_URI", "s3://bucket/fusion")
-    with pytest.raises(BadSettings, match="file:///"):
+    with pytest.raises(BadSettings, match="FRAUD_TRANSFORMER_FUSION_URI: s3://bucket/fusion must be file:///"):
         _ = TransformerSettings.read().fusion_folder
