@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images push-images pin-images deploy rollout security audit sbom compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -134,6 +134,36 @@ images: ## build the container images, of this commit, with docker or buildah (d
 check-images: env ## run the built images unprivileged on a read-only root, and score an event (writes .local/reports)
 	@$(BIN)/python -W ignore -m tests.checks.images $(ARGS)
 
+# REGISTRY=registry.example/team. A file of .local/digests names each image by what it holds: registry/image@sha256:...
+push-images: ## push the built images to REGISTRY, and keep their digests (.local/digests)
+	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example/team is missing"; exit 1; }
+	@mkdir -p .local/digests
+	@for image in $(or $(IMAGE),$(IMAGES)); do \
+	  .ci/push_image $(TOOL) $$image:$(VERSION) $(REGISTRY)/$$image > .local/digests/$$image || exit 1; \
+	  cat .local/digests/$$image; \
+	done
+
+OVERLAY ?= production
+DIGESTS ?= .local/digests
+pin-images: env ## write the digests of pushed images into the production overlay, and into the compiled pipelines
+	@$(BIN)/python manifests/pin_images.py manifests/overlays/production/kustomization.yaml $(addprefix $(DIGESTS)/,$(IMAGES))
+	@FRAUD_PIPELINES_IMAGE=$$(cat $(DIGESTS)/fraud-pipelines) $(BIN)/python -W ignore -m pipelines.compiled
+
+deploy: env ## apply OVERLAY (production) to the cluster of kubectl's context; the models that serve go on serving
+	@.ci/deploy manifests/overlays/$(OVERLAY) $(BIN)/python
+
+rollout: env ## start the rollout pipeline on the challenger (ARGS="--percent 5")
+	@$(BIN)/fraud rollout start $(ARGS)
+
+security: env ## bandit
+	@$(BIN)/python -W ignore -m tests.checks.security
+
+audit: env ## look for known vulnerabilities in every lock; needs a vulnerability service (ARGS=--vulnerability-service=osv)
+	@$(BIN)/python -W ignore -m tests.checks.audit $(ARGS)
+
+sbom: env ## list the packages of every image and their licences, as CycloneDX (.local/sbom)
+	@PYTHONPATH=. $(BIN)/python -m requirements.sbom .local/sbom $(or $(IMAGE),$(IMAGES))
+
 compile: env ## rewrite the compiled pipelines that the repository keeps: golden files and PipelineVersions
 	@$(BIN)/python -W ignore -m pipelines.compiled
 
@@ -142,7 +172,7 @@ notebooks: env ## write the text notebooks as .ipynb, with their outputs
 
 lock: env ## recompile requirements/*.txt from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --extra dev --unsafe-package ride-hailing-fraud-platform --output-file requirements/all.txt pyproject.toml
-	$(BIN)/pip-compile $(LOCK) --extra drift --output-file requirements/drift.txt pyproject.toml
+	$(BIN)/pip-compile $(LOCK) --extra drift --allow-unsafe --output-file requirements/drift.txt pyproject.toml
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/scale.txt requirements/scale.in
 	$(BIN)/pip-compile $(LOCK) -c requirements/all.txt --output-file requirements/bench.txt requirements/bench.in
 	$(BIN)/pip-compile $(LOCK) --output-file requirements/mlserver.txt requirements/mlserver.in

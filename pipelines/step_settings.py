@@ -94,7 +94,11 @@ FEATURES = Volume("fraud-features", "/mnt/features")
 # A server without a login needs none of them, one with a login a token, or a user and a password.
 MLFLOW = Variables(
     "fraud-mlflow",
-    {"token": "MLFLOW_TRACKING_TOKEN", "username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"},
+    {  # nosec B105 - names of variables
+        "token": "MLFLOW_TRACKING_TOKEN",
+        "username": "MLFLOW_TRACKING_USERNAME",
+        "password": "MLFLOW_TRACKING_PASSWORD",
+    },
 )
 # Redis' address holds its credentials: an argument would be shown to everybody who may see the run.
 REDIS = Variables(

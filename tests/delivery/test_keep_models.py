@@ -1,0 +1,83 @@
+"""A new image, or a new setting, reaches a running InferenceService without taking its model away."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from manifests.keep_models import keep_models, main
+from pipelines.deploy import DETECTOR, manifest, with_model, with_transformer_env
+
+BASE = Path(__file__).parents[2] / "manifests" / "base"
+FUSION = "FRAUD_TRANSFORMER_FUSION_URI"
+
+
+@pytest.fixture
+def built() -> dict[str, Any]:
+    """The detector as the repository has it, of another image."""
+    detector = manifest(BASE, DETECTOR)
+    detector["spec"]["transformer"]["containers"][0]["image"] = "fraud-transformer@sha256:new"
+    return detector
+
+
+@pytest.fixture
+def live() -> dict[str, Any]:
+    """The detector as it runs: what rollouts wrote, and what the cluster adds."""
+    detector = with_model(manifest(BASE, DETECTOR), "pvc://fraud-bundles/fraud-lightgbm/2-abc")
+    with_transformer_env(detector, {FUSION: "pvc://fraud-bundles/fraud-fusion/2-abc"})
+    detector["spec"]["predictor"]["canaryTrafficPercent"] = 10
+    detector["metadata"]["resourceVersion"] = "7"
+    return {**detector, "status": {"url": "http://fraud-detector.example"}}
+
+
+def environment(thing: dict[str, Any]) -> dict[str, Any]:
+    return {
+        variable["name"]: variable.get("value") for variable in thing["spec"]["transformer"]["containers"][0]["env"]
+    }
+
+
+def test_the_models_and_the_canary_stay(built: dict[str, Any], live: dict[str, Any]) -> None:
+    (kept,) = keep_models([built], [live])
+    assert kept["spec"]["predictor"]["model"]["storageUri"] == "pvc://fraud-bundles/fraud-lightgbm/2-abc"
+    assert kept["spec"]["predictor"]["canaryTrafficPercent"] == 10
+    assert environment(kept) == {**environment(built), FUSION: "pvc://fraud-bundles/fraud-fusion/2-abc"}
+
+
+def test_all_else_is_as_built(built: dict[str, Any], live: dict[str, Any]) -> None:
+    before = copy.deepcopy(built)
+    (kept,) = keep_models([built], [live])
+    assert built == before
+    assert kept["spec"]["transformer"]["containers"][0]["image"] == "fraud-transformer@sha256:new"
+    assert "status" not in kept
+    assert "resourceVersion" not in kept["metadata"]
+
+
+def test_the_first_time_everything_is_as_built(built: dict[str, Any], live: dict[str, Any]) -> None:
+    other = {"kind": "Service", "metadata": {"name": DETECTOR, "namespace": "fraud"}}
+    live["metadata"]["namespace"] = "elsewhere"
+    assert keep_models([built, other], [live]) == [built, other]
+    assert keep_models([built, other], []) == [built, other]
+
+
+def test_an_ended_canary_is_not_begun_again(built: dict[str, Any], live: dict[str, Any]) -> None:
+    del live["spec"]["predictor"]["canaryTrafficPercent"]
+    (kept,) = keep_models([built], [live])
+    assert "canaryTrafficPercent" not in kept["spec"]["predictor"]
+
+
+def test_it_reads_what_kubectl_prints(
+    built: dict[str, Any], live: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "built.yaml", tmp_path / "live.json"]
+    files[0].write_text(yaml.safe_dump_all([built]))
+    files[1].write_text("")
+    main([str(file) for file in files])
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == [built]
+    files[1].write_text(json.dumps({"kind": "List", "items": [live]}))
+    main([str(file) for file in files])
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == keep_models([built], [live])
