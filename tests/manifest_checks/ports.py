@@ -85,8 +85,11 @@ def check_monitors(built: Built) -> Iterator[Finding]:
 
 
 def _of_endpoint(endpoint: Object) -> int | str:
-    found: int | str = endpoint.get("port", endpoint.get("portNumber", endpoint.get("targetPort", "")))
-    return found
+    for key in ("port", "portNumber", "targetPort"):
+        if key in endpoint:
+            found: int | str = endpoint[key]
+            return found
+    return ""
 
 
 def _monitored(built: Built, monitor: Object) -> list[Object]:
