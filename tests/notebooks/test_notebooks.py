@@ -16,6 +16,7 @@ EXPECTED = {
     "02_the_city": ("fraud events of", 5),
     "03_features": ("features: equal to 1e-9", 3),
     "04_graph_model": ("entities in sight are of the ring", 4),
+    "06_canary": ("within the binomial band at the end of every share", 4),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 

@@ -1,0 +1,1 @@
+"""The step that says whether a canary may go on, must go back, or needs more traffic."""
