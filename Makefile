@@ -139,7 +139,8 @@ push-images: ## push the built images to REGISTRY, and keep their digests (.loca
 	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example/team is missing"; exit 1; }
 	@mkdir -p .local/digests
 	@for image in $(or $(IMAGE),$(IMAGES)); do \
-	  .ci/push_image $(TOOL) $$image:$(VERSION) $(REGISTRY)/$$image > .local/digests/$$image || exit 1; \
+	  .ci/push_image $(TOOL) $$image:$(VERSION) $(REGISTRY)/$$image > .local/digests/$$image \
+	    || { rm .local/digests/$$image; exit 1; }; \
 	  cat .local/digests/$$image; \
 	done
 
