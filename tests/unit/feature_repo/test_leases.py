@@ -72,6 +72,18 @@ async def test_workers_share_evenly_as_they_come_and_go(client: aioredis.Redis) 
         assert shares(workers) == expected
 
 
+async def test_a_worker_takes_no_more_than_its_share_of_what_is_free(client: aioredis.Redis) -> None:
+    first, second = leases(client), leases(client)
+    await first.renew()
+    await second.renew()
+    for stream in SHARED:
+        await first.release(stream)
+    await second.renew()
+    assert len(second.owned) == 2
+    await first.renew()
+    assert shares([first, second]) == [2, 2]
+
+
 async def test_what_a_dead_worker_owned_is_taken_over_when_its_leases_expire(client: aioredis.Redis) -> None:
     dead, heir = leases(client, BRIEF_S), leases(client)
     await dead.renew()
