@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import redis
 import redis.asyncio as aioredis
+from prometheus_client import REGISTRY
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming import worker as worker_module
-from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, checkpoint_key, partition_stream
+from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, checkpoint_key, lease_key, partition_stream
 from feature_repo.streaming.leases import Leases
 from feature_repo.streaming.metrics import OVERTAKEN
 from feature_repo.streaming.publisher import Publisher
@@ -184,6 +185,25 @@ def assert_undisturbed(redis_url: str, log: Path, n: int) -> None:
         rebuild(log, plain, "fraud")
         assert entities(plain) == state
     assert len(state) > 30
+
+
+async def test_a_partition_that_was_lost_is_no_longer_told_of(
+    client: aioredis.Redis, pseudonymiser: Pseudonymiser
+) -> None:
+    """Its age would go on rising, and wake somebody, while another worker applies it."""
+    told = [("fraud_worker_checkpoint_age_seconds", {"partition": str(p)}) for p in range(PARTITIONS)]
+    worker = Worker(client, None, lease_s=BRIEF_S)
+    task = asyncio.create_task(worker.run())
+    await publish(client, pseudonymiser, events(np.random.default_rng(4), 0, 20))
+    async with asyncio.timeout(30):
+        while not all(REGISTRY.get_sample_value(*one) is not None for one in told):
+            await asyncio.sleep(0.01)
+        for stream in SHARED:
+            await client.set(lease_key(stream), "another worker")
+        while any(REGISTRY.get_sample_value(*one) is not None for one in told):
+            await asyncio.sleep(0.01)
+    worker.stop()
+    await task
 
 
 async def test_workers_at_once_write_each_event_into_one_file_of_the_log(
