@@ -47,9 +47,9 @@ def components() -> list[Path]:
 
 
 def builds() -> list[tuple[Path, ...]]:
-    """What is checked as a whole: every overlay, and the smallest with each component that no overlay takes."""
-    smallest = MANIFESTS / "overlays" / "knative"
-    return [(overlay,) for overlay in overlays()] + [(smallest, component) for component in unused_components()]
+    """What is checked as a whole: every overlay, alone and with each component that no overlay takes."""
+    alone: list[tuple[Path, ...]] = [(overlay,) for overlay in overlays()]
+    return alone + [(overlay, component) for overlay in overlays() for component in unused_components()]
 
 
 def unused_components() -> list[Path]:
@@ -94,7 +94,8 @@ def build(folder: Path, *added: Path) -> Built:
     with tempfile.TemporaryDirectory() as made:
         # kustomize takes relative folders only.
         of = [os.path.relpath(path, Path(made).resolve()) for path in (folder, *added)]
-        (Path(made) / "kustomization.yaml").write_text(yaml.safe_dump({"resources": of[:1], "components": of[1:]}))
+        top = {"namespace": read_kustomization(folder)["namespace"], "resources": of[:1], "components": of[1:]}
+        (Path(made) / "kustomization.yaml").write_text(yaml.safe_dump(top))
         return Built(name, tuple(_kustomize(Path(made))))
 
 

@@ -95,6 +95,8 @@ def check(built: Built) -> Iterator[Finding]:
         elif not wanted.targets and not _let_out(built, pod, End({}, _namespace(built, wanted.namespace)), wanted.port):
             yield Finding(pod.owner, pod.path, f"no network policy lets it call {wanted.service}")
         for other, port in wanted.targets:
+            if other is pod:
+                continue
             if not _let_out(built, pod, End(other.labels, _namespace(built, other.namespace)), port):
                 yield Finding(pod.owner, pod.path, f"no network policy lets it call {wanted.service} on {port}")
             if not _let_in(built, other, End(pod.labels, _namespace(built, pod.namespace)), port):
@@ -108,14 +110,12 @@ def check(built: Built) -> Iterator[Finding]:
 def check_scrapes(built: Built) -> Iterator[Finding]:
     """What is monitored lets Prometheus in, on the ports of its monitor."""
     for thing in built.of("PodMonitor"):
+        asked = [e.get("port", e.get("portNumber", e.get("targetPort"))) for e in thing["spec"]["podMetricsEndpoints"]]
         for pod in pods_of(built, namespace(thing), thing["spec"]["selector"]):
             policies = _selecting(built, pod, "Ingress")
-            ports = {
-                number(pod, e.get("port", e.get("portNumber", e.get("targetPort"))))
-                for e in thing["spec"]["podMetricsEndpoints"]
-            }
-            for port in ports:
-                if policies and not any(_from_elsewhere(rule, port) for p in policies for rule in p["spec"]["ingress"]):
+            rules = [rule for policy in policies for rule in policy["spec"].get("ingress") or []]
+            for port in {number(pod, port) for port in asked}:
+                if policies and not any(_from_elsewhere(rule, port) for rule in rules):
                     yield Finding(pod.owner, pod.path, f"no network policy lets monitoring in on {port}")
 
 

