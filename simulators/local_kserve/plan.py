@@ -116,20 +116,21 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     empty = {v["name"]: v["name"] for v in volumes if "emptyDir" in v}
     maps = {v["name"]: v["configMap"]["name"] for v in volumes if "configMap" in v}
     claimed = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
-    by_mount = [
+    scratch, config_maps, claims = (
         {m["mountPath"]: kind[m["name"]] for m in mounts if m["name"] in kind} for kind in (empty, maps, claimed)
-    ]
-    storage = model["storageUri"] if model is not None else None
+    )
     return RevisionPlan(
         metadata["name"],
         metadata["namespace"],
         component,
         container,
-        storage,
-        *by_mount,
-        Logger.of(isvc, component),
-        float(spec.get("timeout") or RevisionPlan.timeout_s),
-        spec.get("containerConcurrency"),
+        storage_uri=model["storageUri"] if model is not None else None,
+        scratch=scratch,
+        config_maps=config_maps,
+        claims=claims,
+        logger=Logger.of(isvc, component),
+        timeout_s=float(spec.get("timeout") or RevisionPlan.timeout_s),
+        workers=spec.get("containerConcurrency"),
     )
 
 
