@@ -105,7 +105,8 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     """What KServe would put into the pod; raises ManifestError when the runtime does not fit."""
     metadata, spec = isvc["metadata"], isvc["spec"][component]
     model = spec.get("model")
-    pod, container = spec, next(iter(spec.get("containers") or []), {})
+    pod: Mapping[str, Any] = spec
+    container: dict[str, Any] = next(iter(spec.get("containers") or []), {})
     if model is not None:
         pod = _runtime(model, runtimes)
         container = _merge_container(pod["containers"][0], model)
