@@ -15,6 +15,7 @@ from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     from components.judge_canary.logic import Verdict
+    from pipelines.registry import ModelVersion
     from pipelines.rollout import Journal, Leg
 
 rollout_app = typer.Typer(
@@ -68,7 +69,7 @@ def rollout_promote(context: typer.Context, home: Home = DEFAULT_HOME, kubeconfi
 
     with _rollout(context, home, kubeconfig) as at:
         leg = rollout.next_leg(at.api, at.legs)
-        champions = rollout.promote(at.api, at.legs, at.mlflow_url)
+        champions = rollout.promote(at.api, at.legs, at.move_aliases)
         at.journal.note("promote", leg, 100)
         for version in champions:
             console.print(f"champion: {version.name} {version.version}")
@@ -146,7 +147,7 @@ def rollout_run(
             policy,
         )
         found = rollout_run.run(
-            at.api, at.mlflow_url, course, at.journal, _say, lambda leg: _prepare(at.workspace, leg)
+            at.api, at.legs, at.move_aliases, course, at.journal, _say, lambda leg: _prepare(at.workspace, leg)
         )
     for version in found:
         console.print(f"champion: {version.name} {version.version}")
@@ -158,9 +159,15 @@ class _Rollout:
     def __init__(self, workspace: Workspace, mlflow_url: str, api: Any) -> None:
         from pipelines import rollout
 
-        self.workspace, self.mlflow_url, self.api = workspace, mlflow_url, api
+        self.workspace, self.api, self._mlflow_url = workspace, api, mlflow_url
         self.legs = rollout.legs(mlflow_url)
         self.journal: Journal = rollout.Journal(workspace.root / "rollout" / "journal.jsonl")
+
+    def move_aliases(self) -> list[ModelVersion]:
+        """Makes the challenger the champion in the registry."""
+        from pipelines.promotion import promote
+
+        return promote(self._mlflow_url)
 
     def leg(self) -> Leg:
         """The leg under way, or the next."""

@@ -7,7 +7,7 @@ come from the registry: what serves is compared with them, and nothing is rememb
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,10 @@ from components.canary import Canary
 from components.errors import NotServing
 from components.kserve_api import DETECTOR, GNN, Serving, serving
 from components.observe_canary.decisions import Arms
-from pipelines import promotion
 from pipelines.deploy import check_fusion
 from pipelines.errors import StepError
 from pipelines.registry import ModelVersion
-from pipelines.steps import registered
+from pipelines.steps import ModelSet, registered
 
 # How long KServe itself waits for a revision (Knative's progress deadline).
 READY_S = 600.0
@@ -66,9 +65,17 @@ def legs(tracking_uri: str) -> tuple[Leg, ...]:
 
     Raises:
         RegistryError: there is no champion or no challenger.
-        StepError: the challenger's fusion bundle does not know a pair that may answer.
+        StepError: the challenger's fusion bundle does not know a pair that may answer, or there is nothing to roll out.
     """
-    old, new = registered(tracking_uri, "champion"), registered(tracking_uri, "challenger")
+    return legs_between(registered(tracking_uri, "champion"), registered(tracking_uri, "challenger"))
+
+
+def legs_between(old: ModelSet, new: ModelSet) -> tuple[Leg, ...]:
+    """The same, of a champion and a challenger.
+
+    Raises:
+        StepError: the challenger's fusion bundle does not know a pair that may answer, or there is nothing to roll out.
+    """
     pairs = [
         (old.lightgbm.sha12, old.gnn.sha12),
         (new.lightgbm.sha12, old.gnn.sha12),
@@ -94,8 +101,16 @@ def next_leg(api: Any, rollout: Sequence[Leg]) -> Leg | None:
     return next((leg for leg in rollout if not leg.finished(serving(api, leg.canary.service))), None)
 
 
-def promote(api: Any, rollout: Sequence[Leg], tracking_uri: str, ready_s: float = READY_S) -> list[ModelVersion]:
+def promote(
+    api: Any, rollout: Sequence[Leg], move_aliases: Callable[[], list[ModelVersion]], ready_s: float = READY_S
+) -> list[ModelVersion]:
     """Gives the canary all traffic; where that was the last leg, the alias champion moves.
+
+    Args:
+        api: a Kubernetes client.
+        rollout: its legs.
+        move_aliases: makes the challenger the champion in the registry.
+        ready_s: how long a service may take to be ready.
 
     Returns:
         The new champions; nothing while another leg is to come.
@@ -112,7 +127,7 @@ def promote(api: Any, rollout: Sequence[Leg], tracking_uri: str, ready_s: float 
         canary.promote(api, leg.canary, ready_s)
         if next_leg(api, rollout) is not None:
             return []
-    return promotion.promote(tracking_uri)
+    return move_aliases()
 
 
 def roll_back(api: Any, rollout: Sequence[Leg], ready_s: float = READY_S) -> list[Serving]:

@@ -56,7 +56,8 @@ class Course:
 
 def run(  # noqa: PLR0917 - each is another part
     api: Any,
-    tracking_uri: str,
+    plan: Sequence[Leg],
+    move_aliases: Callable[[], list[ModelVersion]],
     course: Course,
     journal: Journal,
     say: Callable[[Leg, int, Verdict | None], None],
@@ -66,7 +67,8 @@ def run(  # noqa: PLR0917 - each is another part
 
     Args:
         api: a Kubernetes client.
-        tracking_uri: MLflow.
+        plan: the rollout's legs.
+        move_aliases: makes the challenger the champion in the registry.
         course: how.
         journal: takes note.
         say: told of every look at a share, with None when it begins.
@@ -79,14 +81,13 @@ def run(  # noqa: PLR0917 - each is another part
         RolledBack: the judge sent it back, or the challenger did not come up.
         ComponentError: the API is away; what serves is as it was left.
     """
-    plan = rollout.legs(tracking_uri)
     leg: Leg | None = None
     try:
         while (leg := rollout.next_leg(api, plan)) is not None:
             prepare(leg)
             _raise(api, leg, course, journal, say)
             journal.note("promote", leg, 100)
-            champions = rollout.promote(api, plan, tracking_uri, course.ready_s)
+            champions = rollout.promote(api, plan, move_aliases, course.ready_s)
             if champions:
                 return champions
     except (NotServing, RolledBack, KeyboardInterrupt) as error:
@@ -94,7 +95,7 @@ def run(  # noqa: PLR0917 - each is another part
         journal.note("rollback", leg, why=why)
         rollout.roll_back(api, plan, course.ready_s)
         raise RolledBack(f"rolled back, the champion serves alone: {why}") from None
-    return rollout.promote(api, plan, tracking_uri, course.ready_s)
+    return rollout.promote(api, plan, move_aliases, course.ready_s)
 
 
 def _raise(

@@ -43,14 +43,10 @@ def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow
 @pytest.fixture
 def fresh_url(registry_server: MlflowServer) -> str:
     """Its address, with an empty registry behind it."""
-    empty_registry(registry_server.url)
-    return registry_server.url
-
-
-def empty_registry(url: str) -> None:
-    client = MlflowClient(url)
+    client = MlflowClient(registry_server.url)
     for model in client.search_registered_models():
         client.delete_registered_model(model.name)
+    return registry_server.url
 
 
 @pytest.fixture

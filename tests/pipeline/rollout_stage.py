@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from mlflow import MlflowClient
 
-from components.register_model.logic import register_all
+from components.register_model.logic import MODELS, publish
+from inference_services.bundle import verify
 from inference_services.decision_log.files import append
 from inference_services.transformer.predictors import Answer
 from pipelines import deploy
-from pipelines.steps import ModelSet, registered
+from pipelines.registry import ModelVersion
+from pipelines.steps import ModelSet
+from pipelines.workspace import Workspace
 from simulators.local_kserve import LocalKServe
 from tests.conftest import ROOT
 from tests.decision_samples import decisions
-from tests.pipeline.model_sets import make_set, request
+from tests.pipeline.model_sets import make_set
 
 MANIFESTS = ROOT / "manifests" / "base"
 _SERVICES = ("transformer", "lightgbm_predictor", "gnn_predictor")
@@ -48,27 +50,27 @@ def start_kserve(folder: Path) -> LocalKServe:
 
 @dataclass(frozen=True)
 class Stage:
-    """Champion deployed, challenger registered.
+    """Champion deployed, challenger published.
 
     Attributes:
         kserve: the local KServe.
-        mlflow_url: the registry.
-        home: a workspace's folder.
-        log: the decision log, to which `traffic` writes.
+        home: a workspace's folder, to whose decision log `traffic` writes.
         champion: the models that serve.
         challenger: the ones that are to.
     """
 
     kserve: LocalKServe
-    mlflow_url: str
     home: Path
-    log: Path
     champion: ModelSet
     challenger: ModelSet
 
     @property
     def api(self) -> Any:
         return self.kserve.api()
+
+    @property
+    def log(self) -> Path:
+        return Workspace(self.home).decision_log
 
     @contextmanager
     def traffic(self) -> Iterator[None]:
@@ -109,28 +111,27 @@ class Stage:
         return next(iter(batch.encode()))
 
 
-def register_sets(mlflow_url: str, folder: Path) -> dict[str, ModelSet]:
-    """Registers a champion, and challengers whose bundles hold each a word, by that word."""
-    client = MlflowClient(mlflow_url)
-    run = client.create_run(client.create_experiment(f"rollout-{folder.name}")).info.run_id
+def publish_sets(folder: Path) -> dict[str, ModelSet]:
+    """Publishes a champion, and challengers whose bundles hold each a word, by that word."""
     champion = make_set(folder / "champion", "champion")
     found = {}
-    for word in ("champion", *CHALLENGERS):
+    for version, word in enumerate(("champion", *CHALLENGERS), 1):
         folders = champion if word == "champion" else make_set(folder / word, word, champion=champion)
-        register_all(client, run, folders, request(folder, word))
-        found[word] = registered(mlflow_url, word)
+        found[word] = ModelSet(*(_published(folders[model], folder / "bundles", version) for model in MODELS))
     return found
 
 
-def set_stage(kserve: LocalKServe, mlflow_url: str, sets: Mapping[str, ModelSet], word: str, home: Path) -> Stage:
-    """Makes one of the sets the challenger, and deploys the champion."""
-    client, champion, challenger = MlflowClient(mlflow_url), sets["champion"], sets[word]
-    for alias, models in (("champion", champion), ("challenger", challenger)):
-        for version in (models.lightgbm, models.gnn, models.fusion):
-            client.set_registered_model_alias(version.name, alias, str(version.version))
+def _published(folder: Path, root: Path, version: int) -> ModelVersion:
+    bundle = verify(folder, folder.name)
+    address = publish(bundle, root, version).as_uri()
+    return ModelVersion(bundle.model, version, bundle.sha12, address, ())
+
+
+def set_stage(kserve: LocalKServe, champion: ModelSet, challenger: ModelSet, home: Path) -> Stage:
+    """Deploys the champion."""
     api = kserve.api()
     deploy.apply(api, deploy.with_model(deploy.manifest(MANIFESTS, deploy.GNN), champion.gnn.storage_uri))
     deploy.deploy_detector(api, MANIFESTS, champion.lightgbm.storage_uri, champion.fusion.storage_uri)
     for service in (deploy.GNN, deploy.DETECTOR):
         kserve.wait_ready(service)
-    return Stage(kserve, mlflow_url, home, home / "decision_log", champion, challenger)
+    return Stage(kserve, home, champion, challenger)
