@@ -62,7 +62,8 @@ def connect(kubeconfig: Path | None = None) -> CustomObjectsApi:
         if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             load_incluster_config(configuration)
         else:
-            load_kube_config(None if kubeconfig is None else str(kubeconfig), client_configuration=configuration)
+            path = os.environ.get("KUBECONFIG") if kubeconfig is None else str(kubeconfig)
+            load_kube_config(path, client_configuration=configuration)
     except (ConfigException, OSError) as error:
         raise KServeRefused(f"no cluster: {error}; set KUBECONFIG, or start a local one with `fraud serve`") from None
     return CustomObjectsApi(ApiClient(configuration))

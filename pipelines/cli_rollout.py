@@ -15,8 +15,8 @@ from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     from components.judge_canary.logic import Verdict
-    from pipelines.registry import ModelVersion
-    from pipelines.rollout import Journal, Leg
+    from components.model_registry import ModelVersion
+    from components.rollout import Leg
 
 rollout_app = typer.Typer(
     no_args_is_help=True, help="Bring the challenger into traffic: start, ramp, promote or rollback; run does it all."
@@ -65,7 +65,7 @@ def rollout_ramp(
 @rollout_app.command("promote")
 def rollout_promote(context: typer.Context, home: Home = DEFAULT_HOME, kubeconfig: Kubeconfig = None) -> None:
     """Give the canary everything; after the last model the alias champion moves, for all three."""
-    from pipelines import rollout
+    from components import rollout
 
     with _rollout(context, home, kubeconfig) as at:
         leg = rollout.next_leg(at.api, at.legs)
@@ -80,7 +80,7 @@ def rollout_promote(context: typer.Context, home: Home = DEFAULT_HOME, kubeconfi
 @rollout_app.command("rollback")
 def rollout_rollback(context: typer.Context, home: Home = DEFAULT_HOME, kubeconfig: Kubeconfig = None) -> None:
     """Take the traffic from the challenger at once, and serve the champion alone; the aliases stay."""
-    from pipelines import rollout
+    from components import rollout
 
     with _rollout(context, home, kubeconfig) as at:
         at.journal.note("rollback", rollout.next_leg(at.api, at.legs), why="by hand")
@@ -122,6 +122,7 @@ def rollout_run(
 ) -> None:
     """Roll the challenger out: raise, observe and judge at each share, then promote; or back, where it does harm."""
     from components.judge_canary.logic import JudgeSettings
+    from components.observe_canary.logic import ObserveSettings
     from inference_services.policy_settings import ThresholdSettings
     from pipelines import rollout_run
     from pipelines.errors import StepError
@@ -135,17 +136,11 @@ def rollout_run(
         raise StepError(f"--shares {shares!r} must rise from 1 to 99 percent at most")
     policy = ThresholdSettings.read(MANIFESTS / "policy" / "threshold_settings.yaml")
     chosen = {} if least_decisions is None else {"least_decisions": least_decisions}
+    watch = ObserveSettings(
+        patience_s=60 * patience, every_s=every, budget_ms=budget_ms, labels=labels, judge=JudgeSettings(**chosen)
+    )
     with _rollout(context, home, kubeconfig) as at:
-        course = rollout_run.Course(
-            percents,
-            decisions or at.workspace.decision_log,
-            policy.latency_budget_ms if budget_ms is None else budget_ms,
-            60 * patience,
-            every,
-            JudgeSettings(**chosen),
-            labels,
-            policy,
-        )
+        course = rollout_run.Course(percents, decisions or at.workspace.decision_log, watch, policy)
         found = rollout_run.run(
             at.api, at.legs, at.move_aliases, course, at.journal, _say, lambda leg: _prepare(at.workspace, leg)
         )
@@ -157,21 +152,22 @@ class _Rollout:
     """A rollout and what it acts on."""
 
     def __init__(self, workspace: Workspace, mlflow_url: str, api: Any) -> None:
-        from pipelines import rollout
+        from components import rollout
+        from pipelines.rollout_run import Journal
 
         self.workspace, self.api, self._mlflow_url = workspace, api, mlflow_url
         self.legs = rollout.legs(mlflow_url)
-        self.journal: Journal = rollout.Journal(workspace.root / "rollout" / "journal.jsonl")
+        self.journal = Journal(workspace.root / "rollout" / "journal.jsonl")
 
     def move_aliases(self) -> list[ModelVersion]:
         """Makes the challenger the champion in the registry."""
-        from pipelines.promotion import promote
+        from components.promote_canary.aliases import promote
 
         return promote(self._mlflow_url)
 
     def leg(self) -> Leg:
         """The leg under way, or the next."""
-        from pipelines import rollout
+        from components import rollout
         from pipelines.errors import StepError
 
         leg = rollout.next_leg(self.api, self.legs)
@@ -180,8 +176,7 @@ class _Rollout:
         return leg
 
     def raise_to(self, leg: Leg, percent: int, action: str) -> None:
-        from components import canary
-        from pipelines import rollout
+        from components import canary, rollout
 
         now = canary.raise_to(self.api, leg.canary, percent, rollout.READY_S)
         self.journal.note(action, leg, percent)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ __all__ = [
     "PLURAL",
     "VERSION",
     "apply",
-    "check_fusion",
     "deploy_detector",
     "get",
     "manifest",
@@ -89,22 +86,3 @@ def deploy_detector(api: Any, manifests: Path, lightgbm_uri: str, fusion_uri: st
     body = with_model(manifest(manifests, DETECTOR), lightgbm_uri)
     body["spec"]["transformer"]["containers"] = with_transformer_env(body, FUSION_URI, fusion_uri)
     apply(api, body)
-
-
-def check_fusion(fusion: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    """Proves that a fusion bundle can combine every pair that may answer.
-
-    Args:
-        fusion: the bundle's folder.
-        pairs: content ids of LightGBM and GNN versions.
-
-    Raises:
-        StepError: a pair is not in its table; events that meet it would all be reviewed.
-    """
-    known = {(row["lightgbm"], row["gnn"]) for row in json.loads((fusion / "fusion.json").read_text())["pairs"]}
-    for lightgbm, gnn in pairs:
-        if (lightgbm, gnn) not in known:
-            raise StepError(
-                f"fusion bundle {fusion.name} does not know LightGBM {lightgbm} with GNN {gnn}: train the challenger "
-                "against this champion with `fraud train --alias challenger`"
-            )

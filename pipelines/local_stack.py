@@ -15,6 +15,7 @@ import redis
 from rich.console import Console
 
 from components.canary import Canary, raise_to
+from components.rollout import check_fusion
 from components.volumes import VolumeSettings
 from feature_repo.settings import FEAST_PROJECT
 from feature_repo.streaming.rebuild import rebuild
@@ -131,7 +132,7 @@ class Stack:
         """
         served = self.models.gnn.sha12
         pairs = [(version.sha12, served) for version in (self.models.lightgbm, candidate)]
-        deploy.check_fusion(fusion.folder, pairs)
+        check_fusion(fusion.folder, pairs)
         champion = self.models
         addresses = [version.storage_uri for version in (champion.lightgbm, candidate, fusion, champion.fusion)]
         raise_to(self.kserve.api(), Canary(deploy.DETECTOR, *addresses), percent, _READY_S)

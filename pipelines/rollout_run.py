@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components import canary
+from components import rollout
 from components.errors import NotServing, RolledBack
-from components.judge_canary.logic import JudgeSettings, Observed, Verdict
-from components.observe_canary.decisions import observed, outcomes, read_decisions
-from components.observe_canary.watch import watch
+from components.judge_canary.logic import Verdict, check
+from components.model_registry import ModelVersion
+from components.observe_canary.logic import ObserveSettings, Watched, observe
+from components.raise_canary.logic import raise_leg
+from components.rollout import Leg
 from inference_services.policy_settings import ThresholdSettings
-from pipelines import rollout
-from pipelines.registry import ModelVersion
-from pipelines.rollout import Journal, Leg
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,39 @@ class Course:
     Attributes:
         shares: percents of the traffic, one after the other.
         decisions: the decision log.
-        budget_ms: within which a decision is to be made.
-        patience_s: how long a canary may take at each share.
-        every_s: pause between two looks at the log.
-        judge: the bounds.
-        labels: the label log; None where no outcome can be known yet.
+        watch: how long a canary is watched at each share, and what it is held to.
         policy: what wrong decisions cost.
         ready_s: how long a revision may take to be ready.
     """
 
     shares: Sequence[int]
     decisions: Path
-    budget_ms: float
-    patience_s: float
-    every_s: float
-    judge: JudgeSettings
-    labels: Path | None
+    watch: ObserveSettings
     policy: ThresholdSettings
     ready_s: float = rollout.READY_S
 
-    def look(self, leg: Leg, since: datetime) -> Observed:
-        """The decisions since the canary has had its share."""
-        found = read_decisions(self.decisions, leg.arms, since)
-        if self.labels is None:
-            return observed(found, self.budget_ms)
-        known = outcomes(found, self.labels, datetime.now(UTC), self.policy)
-        return observed(found, self.budget_ms, known, self.policy)
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What was done when, for the notebook and for people; nothing steers by it.
+
+    Attributes:
+        path: a file of JSON lines.
+    """
+
+    path: Path
+
+    def note(self, action: str, leg: Leg | None = None, percent: int | None = None, why: str = "") -> datetime:
+        """Adds a line, and returns its time."""
+        now = datetime.now(UTC)
+        line: dict[str, Any] = {"at": now.isoformat(), "action": action, "percent": percent, "why": why}
+        if leg is not None:
+            versions = {"champion": leg.champion, "challenger": leg.challenger}
+            line |= {"model": leg.model, **{name: f"{v.version}-{v.sha12}" for name, v in versions.items()}}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return now
 
 
 def run(  # noqa: PLR0917 - each is another part
@@ -85,7 +93,7 @@ def run(  # noqa: PLR0917 - each is another part
     try:
         while (leg := rollout.next_leg(api, plan)) is not None:
             prepare(leg)
-            _raise(api, leg, course, journal, say)
+            _raise(api, plan, leg, course, journal=journal, say=say)
             journal.note("promote", leg, 100)
             champions = rollout.promote(api, plan, move_aliases, course.ready_s)
             if champions:
@@ -99,19 +107,18 @@ def run(  # noqa: PLR0917 - each is another part
 
 
 def _raise(
-    api: Any, leg: Leg, course: Course, journal: Journal, say: Callable[[Leg, int, Verdict | None], None]
+    api: Any,
+    plan: Sequence[Leg],
+    leg: Leg,
+    course: Course,
+    *,
+    journal: Journal,
+    say: Callable[[Leg, int, Verdict | None], None],
 ) -> None:
     for position, percent in enumerate(course.shares):
-        canary.raise_to(api, leg.canary, percent, course.ready_s)
-        since = journal.note("ramp" if position else "start", leg, percent)
+        since = raise_leg(api, plan, leg.model, percent, course.ready_s)
+        journal.note("ramp" if position else "start", leg, percent)
         say(leg, percent, None)
-        verdict = watch(
-            lambda since=since: course.look(leg, since),  # type: ignore[misc]
-            percent / 100,
-            course.judge,
-            patience_s=course.patience_s,
-            every_s=course.every_s,
-            seen=lambda verdict, percent=percent: say(leg, percent, verdict),  # type: ignore[misc]
-        )
-        if verdict.action == "roll back":
-            raise RolledBack(f"{leg.model} at {percent} %: {verdict.why()}")
+        watched = Watched(course.decisions, leg.arms, since, percent / 100)
+        seen = partial(say, leg, percent)
+        check(observe(watched, course.watch, course.policy, seen), f"{leg.model} at {percent} %")

@@ -17,13 +17,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from components.model_registry import ModelSet, ModelVersion
 from components.register_model.logic import MODELS, publish
 from inference_services.bundle import verify
 from inference_services.decision_log.files import append
 from inference_services.transformer.predictors import Answer
 from pipelines import deploy
-from pipelines.registry import ModelVersion
-from pipelines.steps import ModelSet
 from pipelines.workspace import Workspace
 from simulators.local_kserve import LocalKServe
 from tests.conftest import ROOT

@@ -7,23 +7,30 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 from typer.testing import CliRunner
 
-from components import canary
+from components import canary, rollout
 from components.canary import FUSION_URI
 from components.errors import KServeRefused, NotServing, RolledBack
+from components.judge_canary.component import judge_canary
 from components.judge_canary.logic import JudgeSettings
 from components.kserve_api import DETECTOR, GNN, connect, get, serving, transformer_env
+from components.model_registry import ModelSet, ModelVersion, registered
+from components.observe_canary.component import observe_canary
+from components.observe_canary.logic import ObserveSettings
+from components.promote_canary.component import promote_canary
+from components.raise_canary.component import raise_canary
 from components.register_model.logic import register_all
+from components.roll_back_canary.component import roll_back_canary
 from inference_services.policy_settings import ThresholdSettings
-from pipelines import cli_rollout, rollout, rollout_run
+from pipelines import cli_rollout, rollout_run
 from pipelines.errors import StepError
-from pipelines.registry import ModelVersion
-from pipelines.steps import ModelSet, registered
 from simulators.local_kserve import LocalKServe
 from tests.pipeline.model_sets import make_set
 from tests.pipeline.model_sets import request as registration
@@ -51,13 +58,13 @@ def stage(kserve: LocalKServe, sets: dict[str, ModelSet], tmp_path: Path, reques
 
 
 def course(stage: Stage, *, patience_s: float = 60) -> rollout_run.Course:
-    settings = JudgeSettings(least_decisions=50)
-    return rollout_run.Course((25, 50), stage.log, 50.0, patience_s, 0.1, settings, None, POLICY, ready_s=60)
+    settings = ObserveSettings(patience_s=patience_s, every_s=0.1, judge=JudgeSettings(least_decisions=50))
+    return rollout_run.Course((25, 50), stage.log, settings, POLICY, ready_s=60)
 
 
 def run(stage: Stage, **choices: float) -> list[str]:
     """Rolls out; says whenever the aliases would have moved."""
-    journal, moved = rollout.Journal(stage.home / "journal.jsonl"), list[str]()
+    journal, moved = rollout_run.Journal(stage.home / "journal.jsonl"), list[str]()
 
     def move_aliases() -> list[ModelVersion]:
         moved.append("champion")
@@ -178,6 +185,38 @@ def test_a_rollout_by_hand_back_and_to_the_end(registered_stage: Stage, fresh_ur
     assert registered(fresh_url, "champion") == stage.champion
     assert "5 % of fraud-gnn" in fraud("start")
     assert "champion: fraud-fusion 2" in fraud("promote")
+    assert_serves(stage, stage.challenger)
+
+
+@needs_proc
+def test_the_steps_of_the_pipeline_go_back_and_to_the_end(
+    registered_stage: Stage, fresh_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, verdict = registered_stage, SimpleNamespace(path=str(tmp_path / "verdict.json"))
+    monkeypatch.setenv("KUBECONFIG", str(stage.kserve.kubeconfig))
+    policy = (MANIFESTS / "policy" / "threshold_settings.yaml").read_text()
+    watch = {"decisions_path": str(stage.log), "policy": policy}
+    settings = {"every_s": 0.1, "judge": {"least_decisions": 50}}
+
+    def raised_and_observed(model: str, settings: dict[str, Any]) -> None:
+        since = raise_canary.python_func(fresh_url, model, 50)
+        arguments = {"tracking_uri": fresh_url, "model": model, "percent": 50, "since": since, "settings": settings}
+        observe_canary.python_func(**arguments, **watch, verdict=verdict)
+        judge_canary.python_func(verdict, model, 50)
+
+    with pytest.raises(NotServing, match="the one under way, or next, is fraud-lightgbm"):
+        raise_canary.python_func(fresh_url, "fraud-gnn", 50)
+    assert roll_back_canary.python_func(fresh_url) == []
+    with pytest.raises(RolledBack, match="fraud-lightgbm at 50 %: time: not shown"):
+        raised_and_observed("fraud-lightgbm", {"patience_s": 0})
+    assert roll_back_canary.python_func(fresh_url) == [GNN, DETECTOR]
+    assert_serves(stage, stage.champion)
+
+    with stage.traffic():
+        for model, promoted in zip(MODELS, ({}, dict.fromkeys((*MODELS, "fraud-fusion"), 2)), strict=True):
+            raised_and_observed(model, settings)
+            assert promote_canary.python_func(fresh_url) == promoted
+            assert roll_back_canary.python_func(fresh_url) == []
     assert_serves(stage, stage.challenger)
 
 

@@ -7,21 +7,17 @@ come from the registry: what serves is compared with them, and nothing is rememb
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from components import canary
 from components.canary import Canary
-from components.errors import NotServing
+from components.errors import NotServing, RegistryError
 from components.kserve_api import DETECTOR, GNN, Serving, serving
+from components.model_registry import ModelSet, ModelVersion, registered
 from components.observe_canary.decisions import Arms
-from pipelines.deploy import check_fusion
-from pipelines.errors import StepError
-from pipelines.registry import ModelVersion
-from pipelines.steps import ModelSet, registered
 
 # How long KServe itself waits for a revision (Knative's progress deadline).
 READY_S = 600.0
@@ -64,17 +60,29 @@ def legs(tracking_uri: str) -> tuple[Leg, ...]:
     """The models in which the challenger differs from the champion, in the order in which they canary.
 
     Raises:
-        RegistryError: there is no champion or no challenger.
-        StepError: the challenger's fusion bundle does not know a pair that may answer, or there is nothing to roll out.
+        RegistryError: there is no champion, no challenger or nothing to roll out, or the challenger's fusion bundle does
+            not know a pair that may answer.
     """
     return legs_between(registered(tracking_uri, "champion"), registered(tracking_uri, "challenger"))
+
+
+def leg_of(rollout: Sequence[Leg], model: str) -> Leg:
+    """A model's leg.
+
+    Raises:
+        RegistryError: the challenger does not differ from the champion in it.
+    """
+    found = next((leg for leg in rollout if leg.model == model), None)
+    if found is None:
+        raise RegistryError(f"no {model} to roll out: there are {', '.join(leg.model for leg in rollout)}")
+    return found
 
 
 def legs_between(old: ModelSet, new: ModelSet) -> tuple[Leg, ...]:
     """The same, of a champion and a challenger.
 
     Raises:
-        StepError: the challenger's fusion bundle does not know a pair that may answer, or there is nothing to roll out.
+        RegistryError: there is nothing to roll out, or the fusion bundle does not know a pair that may answer.
     """
     pairs = [
         (old.lightgbm.sha12, old.gnn.sha12),
@@ -88,7 +96,7 @@ def legs_between(old: ModelSet, new: ModelSet) -> tuple[Leg, ...]:
             addresses = [version.storage_uri for version in (before, after, new.fusion, old.fusion)]
             found.append(Leg(before, after, Canary(service, *addresses)))
     if not found:
-        raise StepError("the challenger's models are the champion's: nothing to roll out, promote it at once")
+        raise RegistryError("the challenger's models are the champion's: nothing to roll out, promote it at once")
     return tuple(found)
 
 
@@ -139,24 +147,20 @@ def roll_back(api: Any, rollout: Sequence[Leg], ready_s: float = READY_S) -> lis
     return canary.roll_back_all(api, tuple(leg.canary for leg in reversed(rollout)), ready_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """What was done when, for the notebook and for people; nothing steers by it.
+def check_fusion(fusion: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """Proves that a fusion bundle can combine every pair that may answer.
 
-    Attributes:
-        path: a file of JSON lines.
+    Args:
+        fusion: the bundle's folder.
+        pairs: content ids of LightGBM and GNN versions.
+
+    Raises:
+        RegistryError: a pair is not in its table; events that meet it would all be reviewed.
     """
-
-    path: Path
-
-    def note(self, action: str, leg: Leg | None = None, percent: int | None = None, why: str = "") -> datetime:
-        """Adds a line, and returns its time."""
-        now = datetime.now(UTC)
-        line: dict[str, Any] = {"at": now.isoformat(), "action": action, "percent": percent, "why": why}
-        if leg is not None:
-            versions = {"champion": leg.champion, "challenger": leg.challenger}
-            line |= {"model": leg.model, **{name: f"{v.version}-{v.sha12}" for name, v in versions.items()}}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        return now
+    known = {(row["lightgbm"], row["gnn"]) for row in json.loads((fusion / "fusion.json").read_text())["pairs"]}
+    for lightgbm, gnn in pairs:
+        if (lightgbm, gnn) not in known:
+            raise RegistryError(
+                f"fusion bundle {fusion.name} does not know LightGBM {lightgbm} with GNN {gnn}: train the challenger "
+                "against this champion with `fraud train --alias challenger`"
+            )
