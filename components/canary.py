@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import ComponentError, NotServing
-from components.kserve_api import DETECTOR, Serving, change, get, serving, transformer_env, with_transformer_env
+from components.kserve_api import DETECTOR, Serving, change, read, serving, transformer_env, with_transformer_env
 
 FUSION_URI = "FRAUD_TRANSFORMER_FUSION_URI"
 
@@ -87,8 +87,7 @@ def use_fusion(api: Any, address: str, timeout_s: float) -> None:
         KServeRefused: the API refuses, or is away.
         NotServing: it does not come up with it.
     """
-    serving(api, DETECTOR)
-    isvc = get(api, DETECTOR)
+    isvc = read(api, DETECTOR)
     if transformer_env(isvc, FUSION_URI) != address:
         containers = with_transformer_env(isvc, FUSION_URI, address)
         change(api, DETECTOR, {"transformer": {"containers": containers}}, timeout_s)

@@ -81,16 +81,25 @@ def patch(api: Any, name: str, change: dict[str, Any]) -> dict[str, Any]:
     return patched
 
 
+def read(api: Any, service: str) -> dict[str, Any]:
+    """The InferenceService `service` with its status.
+
+    Raises:
+        KServeRefused: there is none, or the API does not answer.
+    """
+    try:
+        return get(api, service)
+    except (ApiException, HTTPError) as error:
+        raise _refused(f"cannot read InferenceService {service}", error) from None
+
+
 def serving(api: Any, service: str) -> Serving:
     """What the InferenceService `service` serves now.
 
     Raises:
         KServeRefused: there is none, or the API does not answer.
     """
-    try:
-        return _serving(service, get(api, service))
-    except (ApiException, HTTPError) as error:
-        raise _refused(f"cannot read InferenceService {service}", error) from None
+    return _serving(service, read(api, service))
 
 
 def change(api: Any, service: str, spec: dict[str, Any], timeout_s: float) -> Serving:

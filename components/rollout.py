@@ -60,8 +60,8 @@ def legs(tracking_uri: str) -> tuple[Leg, ...]:
     """The models in which the challenger differs from the champion, in the order in which they canary.
 
     Raises:
-        RegistryError: there is no champion, no challenger or nothing to roll out, or the challenger's fusion bundle does
-            not know a pair that may answer.
+        RegistryError: there is no champion, no challenger or nothing to roll out, or the fusion bundle does not know a
+            pair that may answer.
     """
     return legs_between(registered(tracking_uri, "champion"), registered(tracking_uri, "challenger"))
 
