@@ -75,6 +75,11 @@ def get(api: Any, name: str) -> dict[str, Any]:
     return found
 
 
+def create(api: Any, body: dict[str, Any]) -> None:
+    """Creates an InferenceService."""
+    api.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, body)
+
+
 def patch(api: Any, name: str, change: dict[str, Any]) -> dict[str, Any]:
     """Merge-patches the InferenceService `name` and returns it."""
     patched: dict[str, Any] = api.patch_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, name, change)

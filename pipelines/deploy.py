@@ -17,6 +17,7 @@ from components.kserve_api import (
     NAMESPACE,
     PLURAL,
     VERSION,
+    create,
     get,
     patch,
     with_transformer_env,
@@ -63,7 +64,7 @@ def apply(api: Any, body: dict[str, Any]) -> None:
     """
     name = body["metadata"]["name"]
     try:
-        api.create_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, body)
+        create(api, body)
     except ApiException as error:
         if error.status != 409:
             raise
