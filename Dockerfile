@@ -145,11 +145,11 @@ LABEL org.opencontainers.image.title="fraud-features" \
       org.opencontainers.image.description="Ingestion and the streaming worker: from events to features in the online store."
 COPY --from=features-venv /opt/venv /opt/venv
 COPY --from=code /app/feature_repo /app/feature_repo
-ENV HEALTH_URL=http://127.0.0.1:9100/metrics \
+ENV HEALTH_URL=http://127.0.0.1:9100/healthz \
     FRAUD_INGESTION_HOST=0.0.0.0
 EXPOSE 8080 9100
 ENTRYPOINT ["python", "-m", "feature_repo.streaming.worker"]
-CMD ["--metrics-port=9100"]
+CMD ["--metrics-host=0.0.0.0", "--metrics-port=9100"]
 
 # KFP names the command of every step; on its own the image is the `fraud` command.
 FROM runtime-openmp AS fraud-pipelines

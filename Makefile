@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images push-images pin-images deploy rollout security audit sbom compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images check-manifests push-images pin-images deploy rollout security audit sbom compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ check-models: env ## prove what the models reach on worlds that they were not de
 
 check-faults: env ## kill, stop, slow and corrupt each part of the serving path under load (15 minutes)
 	@$(BIN)/python -W ignore -m tests.checks.faults $(ARGS)
+
+check-manifests: env ## build every overlay, check every object, and prove that the checks see faults
+	@$(BIN)/python -W ignore -m tests.checks.manifests
 
 check-fuzz: env ## send 21,000 hostile requests to the three models
 	@$(BIN)/python -W ignore -m tests.checks.fuzz $(ARGS)

@@ -6,6 +6,7 @@ FeatureRepoError
 ├── CorruptValue       stored bytes are not what their writer writes
 ├── MissingData        a file, folder or registry that a step needs is not there
 ├── RunSuperseded      a materialisation may write no further: another began, or Redis lost its data
+├── StateOvertaken     another worker has written an entity's state since it was read
 ├── BadSettings        a file that a setting names cannot be used
 └── UnusableRequest    an HTTP request holds no events that could be judged
 """
@@ -40,6 +41,10 @@ class MissingData(FeatureRepoError):
 
 class RunSuperseded(FeatureRepoError):
     """A materialisation may write no further: another one began, reached further, or Redis lost its data."""
+
+
+class StateOvertaken(FeatureRepoError):
+    """Another worker has written the state of an entity since it was read; read it again."""
 
 
 class BadSettings(FeatureRepoError):

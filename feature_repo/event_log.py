@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def append(log: Path, table: pa.Table) -> list[Path]:
         name = f"{pc.min(sequences).as_py():012d}-{pc.max(sequences).as_py():012d}.parquet"
         folder = log / f"day={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        pending = folder / f".{name}.part"
+        # A name of its own: a writer that was paused in the middle must not write into the file of its successor.
+        pending = folder / f".{name}.{token_hex(4)}.part"
         pq.write_table(part, pending)
         written.append(pending.rename(folder / name))
     return written

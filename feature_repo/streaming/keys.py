@@ -14,6 +14,8 @@ PARTITION_PREFIX = "{fraud}:records:"
 SEEN_PREFIX = "{fraud}:seen:"
 # There while the store holds the state of everything that was ever applied; gone with it when Redis loses its data.
 COMPLETE_KEY = "{fraud}:complete"
+# The workers that live, by when they are given up unless they are heard of.
+WORKERS = "{fraud}:workers"
 
 
 def partition_stream(partition: int) -> str:
@@ -24,3 +26,8 @@ def partition_stream(partition: int) -> str:
 def checkpoint_key(stream: str) -> str:
     """Where a worker keeps the last entry of `stream` that it finished."""
     return f"{{fraud}}:checkpoint:{stream}"
+
+
+def lease_key(stream: str) -> str:
+    """Which worker owns `stream`."""
+    return f"{{fraud}}:lease:{stream}"

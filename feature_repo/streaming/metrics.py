@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from prometheus_client import Counter, Gauge
@@ -16,6 +17,8 @@ LAG = Gauge("fraud_feature_lag_seconds", "From an event's ingestion to its place
 CHECKPOINT_AGE = Gauge(
     "fraud_worker_checkpoint_age_seconds", "Since the partition was last known to be applied whole.", ["partition"]
 )
+PARTITIONS_OWNED = Gauge("fraud_worker_partitions", "Partitions that this worker owns.")
+OVERTAKEN = Counter("fraud_worker_overtaken_writes", "States not written, because another worker had done so.")
 WAITING = Gauge("fraud_worker_waiting_for_rebuild", "1 while Redis has lost the features and nothing is applied.")
 
 
@@ -35,3 +38,10 @@ def observe_progress(partition: int, last_entry: bytes | None, *, full: bool) ->
         LAG.labels(partition).set(max(0.0, now - int(last_entry.partition(b"-")[0]) / 1000))
     if not full:
         CHECKPOINT_AGE.labels(partition).set_function(lambda: time.time() - now)
+
+
+def forget_progress(partition: int) -> None:
+    """Notes that the partition is another worker's to tell of."""
+    for gauge in (LAG, CHECKPOINT_AGE, SEQUENCE):
+        with contextlib.suppress(KeyError):
+            gauge.remove(partition)

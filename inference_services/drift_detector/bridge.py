@@ -19,6 +19,7 @@ from uuid import uuid4
 import httpx
 import orjson
 import redis.asyncio as aioredis
+from prometheus_client import Counter, start_http_server
 from redis.exceptions import RedisError
 
 from inference_services.calibration import NO_STORE
@@ -35,6 +36,13 @@ REQUEST_TYPE = "org.kubeflow.serving.inference.request"
 _BLOCK_MS = 1000
 _TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 30.0
+
+DECISIONS = Counter(
+    "fraud_drift_bridge_decisions",
+    "Decisions read from the stream by what became of them: delivered, given_up, without_store, unreadable.",
+    ["outcome"],
+)
+RETRIES = Counter("fraud_drift_bridge_retries", "Steps that Redis or the drift detector failed, to be taken again.")
 
 log = logging.getLogger("fraud.bridge")
 
@@ -55,6 +63,7 @@ def _decision(entry: tuple[bytes, dict[bytes, bytes]]) -> DecisionRecord | None:
         record = DecisionRecord.from_json(fields.get(FIELD.encode(), b""))
         record.features.by_name()
     except CorruptRecord as error:
+        DECISIONS.labels("unreadable").inc()
         log.warning("entry %s of %s is left out: %s", entry_id.decode(), STREAM, error)
         return None
     return record
@@ -87,6 +96,7 @@ class Bridge:
                 await self.step()
                 pause = self._pause_s
             except (RedisError, OSError) as error:
+                RETRIES.inc()
                 log.warning("the decision stream cannot be read: %r; next try in %.1f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -105,13 +115,17 @@ class Bridge:
         if not answer:
             return 0
         entries = answer[0][1]
-        complete = [d for d in map(_decision, entries) if d and d.availability != NO_STORE]
+        decisions = [decision for decision in map(_decision, entries) if decision]
+        complete = [decision for decision in decisions if decision.availability != NO_STORE]
+        DECISIONS.labels("without_store").inc(len(decisions) - len(complete))
         if complete:
-            await self._post(orjson.dumps(v2_request(complete)))
+            taken = await self._post(orjson.dumps(v2_request(complete)))
+            DECISIONS.labels("delivered" if taken else "given_up").inc(len(complete))
         await self._redis.set(POSITION, entries[-1][0])
         return len(entries)
 
-    async def _post(self, content: bytes) -> None:
+    async def _post(self, content: bytes) -> bool:
+        """Whether the drift detector took it."""
         headers = {
             "content-type": "application/json",
             "ce-specversion": "1.0",
@@ -125,18 +139,22 @@ class Bridge:
             try:
                 response = await self._http.post(self._settings.target_url, content=content, headers=headers)
                 if response.is_success:
-                    return
+                    return True
                 problem = f"{response.status_code} {response.text:.200}"
             except httpx.HTTPError as error:
                 problem = repr(error)
             log.warning("the drift detector did not take a batch (try %d): %s", attempt, problem)
             if attempt < self._settings.attempts:
+                RETRIES.inc()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return False
 
 
 async def _main() -> None:
     settings = BridgeSettings()
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
     client = aioredis.Redis.from_url(settings.redis_url)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
         task = asyncio.ensure_future(Bridge(settings, http, client).run())

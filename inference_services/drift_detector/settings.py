@@ -30,3 +30,4 @@ class BridgeSettings(BaseSettings):
     )
     batch: int = Field(100, ge=1, le=1024, description="Most decisions in one CloudEvent.")
     attempts: int = Field(5, ge=1, description="Tries before a batch is given up.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus metrics; 0 for none.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from simulators.local_kserve.api import make_app
+from simulators.local_kserve.api.app import make_app
 from simulators.local_kserve.controller import Controller
 from simulators.local_kserve.errors import LocalKServeError
 from simulators.local_kserve.plan import read_config_maps, read_images, read_runtimes
@@ -61,7 +61,8 @@ async def serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(make_app(controller), access_log=None)
+    # A watch ends with its client.
+    runner = web.AppRunner(make_app(controller), access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", options.port).start()
@@ -70,6 +71,7 @@ async def serve(options: argparse.Namespace) -> None:
         _write(options.port_file, str(port))
         await stop.wait()
     finally:
+        controller.events.close()
         await runner.cleanup()
         await controller.close()
         options.port_file.unlink(missing_ok=True)

@@ -5,22 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from simulators.local_kserve.plan import plan, template_hash
 from simulators.local_kserve.revision import Host, Revision, State
 from simulators.local_kserve.router import Router
+from simulators.local_kserve.status import NOT_ROUTED, READY, ComponentConditions, Condition, worst
 from simulators.local_kserve.traffic import Rollout, advance, plan_traffic
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A Kubernetes condition: status True, False or Unknown; reason and message are empty when True."""
-
-    status: str
-    reason: str = ""
-    message: str = ""
 
 
 class Component:
@@ -81,20 +72,16 @@ class Component:
             if name not in needed and revision.state is not State.STOPPED:
                 revision.stop()
 
-    def condition(self) -> Condition:
-        """Whether the newest revision is ready, and whatever has traffic."""
-        for revision in (self.created, *(self.revisions[t.revision] for t in self.router.targets if t.percent)):
-            if revision.state is State.FAILED:
-                message = f'Revision "{revision.name}" failed with message: {revision.message}'
-                return Condition("False", "RevisionFailed", message)
-            if revision.state is State.RESTARTING:
-                message = f'Revision "{revision.name}" is being restarted: {revision.message}'
-                return Condition("False", "ContainerRestarting", message)
-            if revision.state is State.STARTING:
-                return Condition("Unknown", "Deploying", f'Revision "{revision.name}" is starting')
-        if self._settled:
-            return Condition("True")
-        return Condition("Unknown", "Deploying", "waiting for the revision that traffic goes back to")
+    def conditions(self) -> ComponentConditions:
+        """Whether the newest revision is ready, and whether what has traffic is, and is what should have it."""
+        routed = [self.revisions[t.revision] for t in self.router.targets if t.percent]
+        if not routed:
+            route = NOT_ROUTED
+        elif not self._settled:
+            route = Condition("Unknown", "Deploying", "waiting for the revision that traffic goes to")
+        else:
+            route = worst(map(_condition, routed))
+        return ComponentConditions(_condition(self.created), route)
 
     @property
     def _settled(self) -> bool:
@@ -113,14 +100,34 @@ class Component:
         return {
             **{k: v for k, v in found.items() if v is not None},
             "traffic": [
-                {"revisionName": t.revision, "percent": t.percent, "latestRevision": t.latest}
+                {
+                    "revisionName": t.revision,
+                    "percent": t.percent,
+                    "latestRevision": t.latest,
+                    **({} if t.latest else {"tag": "prev"}),
+                }
                 for t in self.router.targets
             ],
             "url": f"http://127.0.0.1:{http_port}",
+            "restUrl": f"http://127.0.0.1:{http_port}",
             "grpcUrl": f"grpc://127.0.0.1:{grpc_port}",
+            "address": {"url": f"http://127.0.0.1:{http_port}"},
         }
 
     async def close(self) -> None:
         """Drain and end every revision."""
         self.router.route(())
         await asyncio.gather(*(revision.stop() for revision in self.revisions.values()))
+
+
+def _condition(revision: Revision) -> Condition:
+    if revision.state is State.FAILED:
+        return Condition(
+            "False", "RevisionFailed", f'Revision "{revision.name}" failed with message: {revision.message}'
+        )
+    if revision.state is State.RESTARTING:
+        message = f'Revision "{revision.name}" is being restarted: {revision.message}'
+        return Condition("False", "ContainerRestarting", message)
+    if revision.state is State.STARTING:
+        return Condition("Unknown", "Deploying", f'Revision "{revision.name}" is starting')
+    return READY

@@ -43,11 +43,18 @@ class ApiError(LocalKServeError):
         }
 
 
-def not_found(namespace: str, name: str) -> ApiError:
+def not_found(name: str) -> ApiError:
     """404 for an InferenceService."""
-    return ApiError(
-        404, "NotFound", f'inferenceservices.serving.kserve.io "{name}" not found in namespace "{namespace}"'
+    return ApiError(404, "NotFound", f'inferenceservices.serving.kserve.io "{name}" not found')
+
+
+def conflict(name: str) -> ApiError:
+    """409 for a change that was made from an older version than the one stored."""
+    message = (
+        f'Operation cannot be fulfilled on inferenceservices.serving.kserve.io "{name}": the object '
+        "has been modified; please apply your changes to the latest version and try again"
     )
+    return ApiError(409, "Conflict", message)
 
 
 def invalid(name: str, message: str) -> ApiError:

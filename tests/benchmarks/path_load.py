@@ -45,6 +45,7 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
             load(work)
         many = _in_turn(works, rounds)
         one = _in_turn(_works(paths, 1, seconds / 2), rounds)
+        plain = _in_turn([paths.work(side[0], 1, seconds) for side in (paths.ours, paths.plain)], rounds)
         with LocalProcess([sys.executable, "-c", "while True: pass"], scratch / "busy.log"):
             beside = _in_turn(works[:1], rounds)
             rates = [_median(peak, lambda found: found.rate) / 2 for peak in (many[0], beside[0])]
@@ -58,7 +59,7 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
         resources = rows_of_servers(servers, "whole path, ")
     peaks = ("the peak", "the peak beside it")
     opened = [row for found, rate, peak in zip(arrivals, rates, peaks, strict=True) for row in _open(found, rate, peak)]
-    return [*_closed(many, one), *opened, *batches, *resources]
+    return [*_closed(many, one), *_lone_rows(plain), *opened, *batches, *resources]
 
 
 def _works(paths: Paths, connections: int, seconds: float) -> list[Work]:
@@ -94,6 +95,13 @@ def _closed(many: Sequence[Sequence[Load]], one: Sequence[Sequence[Load]]) -> li
         Row(f"whole path, p50 against stock, {CONNECTIONS} connections", p50, "times", bound, p50 >= _LEAST_RATIO),
         Row("whole path, p50 against stock, 1 connection", alone, "times"),
     ]
+
+
+def _lone_rows(loads: Sequence[Sequence[Load]]) -> list[Row]:
+    """What LightGBM's single-row interface gives the path, beside what `bench-models` says of it alone."""
+    gain = _ratio(loads, lambda ours, plain: plain.p50_ms / ours.p50_ms - 1)
+    name = "whole path, 1 connection, p50 above ours with Booster.predict for a lone row"
+    return [Row(name, gain, "share")]
 
 
 def _open(arrivals: Sequence[Sequence[Load]], rate: float, peak: str) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,13 @@ class Paths:
 
     Attributes:
         ours: the transformer, the LightGBM predictor and the graph network's.
+        plain: the same transformer before our LightGBM predictor without the single-row interface.
         stock: the peer's transformer and LightGBM predictor; it asks our graph network's predictor too.
         events: scored events of the simulated town.
     """
 
     ours: Sequence[Server]
+    plain: Sequence[Server]
     stock: Sequence[Server]
     events: EventBatch
 
@@ -80,12 +82,11 @@ def start(stack: ExitStack, scratch: Path) -> Paths:
         "FRAUD_TRANSFORMER_REDIS_URL": store.url,
         "FRAUD_TRANSFORMER_FUSION_URI": fusion.folder.as_uri(),
         "FRAUD_TRANSFORMER_GNN_URL": f"http://127.0.0.1:{gnn.port}",
-        "FRAUD_TRANSFORMER_SPOOL_DIR": str(scratch / "spool"),
         "FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(BUDGET_MS),
     }
-    host = f"--predictor_host=127.0.0.1:{predictor.port}"
-    module = "inference_services.transformer"
-    ours = kserve_server(stack, module, NAME, scratch / "ours.log", host, environment=environment)
+    ours = _transformer(stack, scratch, "ours", predictor, environment)
+    booster = kserve_server(stack, "tests.benchmarks.booster_rows", NAME, scratch / "booster.log", model)
+    plain = _transformer(stack, scratch, "plain", booster, environment)
     stock_predictor = kserve_server(stack, "tests.contract.stock_lightgbm", NAME, scratch / "stock_trees.log", model)
     flags = [
         model,
@@ -99,9 +100,18 @@ def start(stack: ExitStack, scratch: Path) -> Paths:
     ]
     stock = kserve_server(stack, "tests.benchmarks.stock_transformer", NAME, scratch / "stock.log", *flags)
     events = town.events.take(np.arange(min(EVENTS, len(town.events))))
-    paths = Paths([ours, predictor, gnn], [stock, stock_predictor], events)
+    paths = Paths([ours, predictor, gnn], [plain, booster], [stock, stock_predictor], events)
     compare(paths)
     return paths
+
+
+def _transformer(
+    stack: ExitStack, scratch: Path, name: str, predictor: Server, environment: Mapping[str, str]
+) -> Server:
+    host = f"--predictor_host=127.0.0.1:{predictor.port}"
+    log, own = scratch / f"{name}.log", {"FRAUD_TRANSFORMER_SPOOL_DIR": str(scratch / f"spool_{name}")}
+    module = "inference_services.transformer"
+    return kserve_server(stack, module, NAME, log, host, environment={**environment, **own})
 
 
 def _trained(scratch: Path, town: Place, graph: Bundle) -> tuple[Bundle, Bundle]:
@@ -131,13 +141,14 @@ async def _features(town: Place) -> dict[str, NDArray[Any]]:
 
 
 def compare(paths: Paths) -> None:
-    """Both sides say the same of every event, and ours lacks no part."""
+    """All say the same of every event, and ours lacks no part."""
     for row in range(len(paths.events)):
         content = body(paths.events.take(np.array([row])))
-        ours = _whole(paths.ours[0], content)
+        ours, plain = (_whole(side[0], content) for side in (paths.ours, paths.plain))
         stock = _post(paths.stock[0], content)
-        assert ours["decision"] == stock["decision"], (ours, stock)
+        assert ours["decision"] == plain["decision"] == stock["decision"], (ours, plain, stock)
         for name in ("fraud_probability", "lightgbm_probability", "gnn_probability"):
+            assert ours[name] == plain[name]
             np.testing.assert_allclose(ours[name], stock[name], rtol=1e-9, err_msg=name)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ import redis.asyncio as aioredis
 
 from feature_repo.feature_names import MODEL_FEATURES
 from inference_services.bundle import Bundle
-from inference_services.drift_detector.bridge import Bridge, v2_request
+from inference_services.drift_detector.bridge import DECISIONS, Bridge, v2_request
 from inference_services.drift_detector.settings import BridgeSettings
 from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import FIELD, STREAM
+from simulators.local_services import free_port
 from tests.contract.conftest import ROOT, Service, StartService, make_rows
 from tests.decision_samples import decisions
+from tests.processes import wait_until
 
 NAME = "fraud-drift"
 PYTHON = ROOT / ".venv-drift/bin/python"
@@ -123,6 +128,17 @@ def decision(seed: int, availability: str = "full") -> bytes:
     return next(decisions(1, features=make_rows(1, seed), availability=availability).encode())
 
 
+@pytest.fixture(autouse=True)
+def uncounted() -> None:
+    DECISIONS.clear()
+
+
+def counted() -> dict[str, int]:
+    """Decisions by outcome, as the bridge has counted them."""
+    samples = [s for metric in DECISIONS.collect() for s in metric.samples if s.name.endswith("_total") and s.value]
+    return {sample.labels["outcome"]: int(sample.value) for sample in samples}
+
+
 async def test_bridge_carries_decisions_once_and_leaves_out_store_outages(drift: Service, redis_url: str):
     settings = BridgeSettings(redis_url=redis_url, target_url=drift.url, batch=30)
     async with aioredis.Redis.from_url(redis_url) as client, httpx.AsyncClient() as http:
@@ -131,6 +147,7 @@ async def test_bridge_carries_decisions_once_and_leaves_out_store_outages(drift:
         before = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
         bridge = Bridge(settings, http, client)
         assert [await bridge.step() for _ in range(2)] == [30, 20]
+        assert counted() == {"delivered": 40, "without_store": 10}
         restarted = Bridge(settings, http, client)
         assert await restarted.step() == 0
         after = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
@@ -150,6 +167,7 @@ async def test_bridge_passes_over_what_is_not_a_decision(drift: Service, redis_u
         assert await Bridge(settings, http, client).step() == 7
         after = (await http.post(drift.url, content=b"{}", headers={**EVENT, "ce-type": "other"})).json()["rows"]
     assert after == before + 1
+    assert counted() == {"delivered": 1, "unreadable": 6}
 
 
 async def test_bridge_sends_its_token(redis_url: str, tmp_path: Path):
@@ -186,7 +204,34 @@ async def test_bridge_retries_and_then_gives_up_a_batch(redis_url: str):
         await client.xadd(STREAM, {FIELD: decision(1)})
         assert await Bridge(settings, http, client, pause_s=0.001).step() == 1
         assert await Bridge(settings, http, client).step() == 0
+    assert counted() == {"given_up": 1}
     assert calls == [EVENT["ce-type"]] * 3
+
+
+def test_bridge_process_serves_its_metrics_while_redis_is_away(tmp_path: Path):
+    port, nobody = free_port(), free_port()
+    env = {
+        "FRAUD_DRIFT_BRIDGE_REDIS_URL": f"redis://127.0.0.1:{nobody}",
+        "FRAUD_DRIFT_BRIDGE_METRICS_PORT": str(port),
+    }
+    command = [PYTHON, "-m", "inference_services.drift_detector.bridge"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: retries(port) or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def retries(port: int) -> bool:
+    """Whether the page of metrics says that Redis was tried in vain."""
+    try:
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    except httpx.TransportError:
+        return False
+    return re.search(r"^fraud_drift_bridge_retries_total [1-9]", page, re.MULTILINE) is not None
 
 
 def test_v2_request_of_decisions_has_the_numeric_features():

@@ -88,7 +88,7 @@ class Stage:
         doors = {name: urlsplit(found["components"]["predictor"]["url"]) for name, found in status.items()}
         kept = {name: http.client.HTTPConnection(door.hostname or "", door.port) for name, door in doors.items()}
         while not done.is_set():
-            records = [self._decision(kept) for _ in range(50)]
+            records = [self._decision(kept) for _ in range(20)]
             now = time.time_ns() // 1_000_000
             append(self.log, [(f"{now}-{n}", record) for n, record in enumerate(records)])
 

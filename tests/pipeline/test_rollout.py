@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from components import canary, rollout
-from components.canary import FUSION_URI
+from components.canary import FUSION_URI, Canary
 from components.errors import KServeRefused, NotServing, RolledBack
 from components.judge_canary.component import judge_canary
 from components.judge_canary.logic import JudgeSettings
@@ -39,6 +39,8 @@ from tests.processes import needs_proc, processes_with, wait_until
 
 POLICY = ThresholdSettings.read(MANIFESTS / "policy" / "threshold_settings.yaml")
 MODELS = ("fraud-lightgbm", "fraud-gnn")
+# Convinced by some dozens of decisions.
+QUICK = {"error": 0.05, "broken_missing": 0.1, "broken_slow": 0.2, "least_decisions": 10}
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def stage(kserve: LocalKServe, sets: dict[str, ModelSet], tmp_path: Path, reques
 
 
 def course(stage: Stage, *, patience_s: float = 60) -> rollout_run.Course:
-    settings = ObserveSettings(patience_s=patience_s, every_s=0.1, judge=JudgeSettings(least_decisions=50))
-    return rollout_run.Course((25, 50), stage.log, settings, POLICY, ready_s=60)
+    watch = ObserveSettings(patience_s=patience_s, every_s=0.1, judge=JudgeSettings(**QUICK))
+    return rollout_run.Course((25, 50), stage.log, watch, POLICY, ready_s=60)
 
 
 def run(stage: Stage, **choices: float) -> list[str]:
@@ -125,9 +127,10 @@ def test_a_canary_without_traffic_goes_back_when_its_time_is_up(stage: Stage) ->
 
 
 def test_what_neither_version_is_is_left_alone(stage: Stage, sets: dict[str, ModelSet]) -> None:
-    leg, _ = rollout.legs_between(sets["failing"], sets["broken"])
+    others = [models.lightgbm.storage_uri for models in (sets["failing"], sets["broken"])]
+    fusions = [models.fusion.storage_uri for models in (sets["broken"], sets["failing"])]
     with pytest.raises(NotServing, match="neither the champion nor the challenger"):
-        canary.raise_to(stage.api, leg.canary, 5, 60)
+        canary.raise_to(stage.api, Canary(DETECTOR, *others, *fusions), 5, 60)
     assert_serves(stage, stage.champion)
 
 
@@ -196,7 +199,7 @@ def test_the_steps_of_the_pipeline_go_back_and_to_the_end(
     monkeypatch.setenv("KUBECONFIG", str(stage.kserve.kubeconfig))
     policy = (MANIFESTS / "policy" / "threshold_settings.yaml").read_text()
     watch = {"decisions_path": str(stage.log), "policy": policy}
-    settings = {"every_s": 0.1, "judge": {"least_decisions": 50}}
+    settings = {"every_s": 0.1, "judge": QUICK}
 
     def raised_and_observed(model: str, settings: dict[str, Any]) -> None:
         since = raise_canary.python_func(fresh_url, model, 50)

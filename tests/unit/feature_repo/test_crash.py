@@ -40,7 +40,7 @@ import redis.asyncio as aioredis
 from feature_repo.streaming import log_writer, worker
 
 url, log = sys.argv[1], Path(sys.argv[2])
-worker._BATCH, worker._BLOCK_MS, worker._LOG_FLUSH_S = 40, 10, 0.01
+worker._BATCH, worker._BLOCK_MS, worker._LOG_FLUSH_S, worker._NOT_OURS_S = 40, 10, 0.01, 0.001
 HERE = (str(Path(worker.__file__).parent), str(Path(worker.__file__).parents[1] / "event_log.py"),
         str(Path(worker.__file__).parents[1] / "redis_pipeline.py"))
 
@@ -59,7 +59,8 @@ def live(lines):
     sys.settrace(trace)
     async def main():
         async with aioredis.Redis.from_url(url) as client:
-            await worker.Worker(client, log).run()
+            # What a killed one owned is free before the next is there.
+            await worker.Worker(client, log, lease_s=0.01).run()
     asyncio.run(main())
 
 for line in sys.stdin:

@@ -112,7 +112,7 @@ async def test_the_log_has_an_event_once_after_a_crash_between_append_and_checkp
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(client, "set", crash)
+        patch.setattr(Worker, "_finish", crash)
         with pytest.raises(ExceptionGroup):
             await Worker(client, tmp_path, partitions=()).run()
     await publish(client, pseudonymiser, change(3))

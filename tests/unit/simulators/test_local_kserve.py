@@ -2,14 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
-import sys
-import time
 import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,101 +16,11 @@ from kubernetes.client import ApiException
 
 from simulators.local_kserve import LocalKServe, LocalKServeError
 from simulators.local_kserve.patches import merge_patch
-
-PLACE = ("serving.kserve.io", "v1beta1", "fraud", "inferenceservices")
-RUNTIME = """
-apiVersion: serving.kserve.io/v1alpha1
-kind: ServingRuntime
-metadata: {name: fake}
-spec:
-  supportedModelFormats: [{name: fake, version: "1"}]
-  containers:
-    - name: kserve-container
-      image: registry.example/fake:1.0
-      command: [python, -m, local_kserve_fake]
-      args: ["--model_name={{.Name}}", "--model_dir=/mnt/models"]
-      env:
-        - {name: FAKE, value: http}
-        - {name: SPOOL, value: /var/spool/fake}
-      volumeMounts: [{name: spool, mountPath: /var/spool/fake}]
-  volumes: [{name: spool, emptyDir: {}}]
-"""
-
-
-def start(folder: Path) -> LocalKServe:
-    (folder / "serving_runtimes").mkdir()
-    (folder / "serving_runtimes" / "fake.yaml").write_text(RUNTIME)
-    shutil.copy(Path(__file__).with_name("local_kserve_fake.py"), folder)
-    images = {"fake": {"python": sys.executable, "env": {"PYTHONPATH": str(folder), "INJECTED": "yes"}}}
-    claims = {"bundles": folder / "claim"}
-    return LocalKServe(folder, folder / "state", images, claims, backoff_s=0.2, drain_s=5)
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKServe]:
-    with start(tmp_path_factory.mktemp("local_kserve")) as server:
-        yield server
-
-
-@pytest.fixture
-def api(local: LocalKServe) -> Iterator[Any]:
-    client = local.api()
-    yield client
-    for item in client.list_namespaced_custom_object(*PLACE)["items"]:
-        client.delete_namespaced_custom_object(*PLACE, item["metadata"]["name"])
-
-
-def custom(fake: str = "http", **env: str) -> dict[str, Any]:
-    return {
-        "containers": [
-            {
-                "name": "kserve-container",
-                "image": "fake",
-                "command": ["python", "-m", "local_kserve_fake"],
-                "args": ["--model_name=echo"],
-                "env": [{"name": k, "value": v} for k, v in {"FAKE": fake, **env}.items()],
-            }
-        ]
-    }
-
-
-def isvc(name: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "annotations": {"serving.kserve.io/deploymentMode": "Knative"}},
-        "spec": spec or {"predictor": custom()},
-    }
-
-
-def patch(api: Any, name: str, predictor: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = api.patch_namespaced_custom_object(*PLACE, name, {"spec": {"predictor": predictor}})
-    return found
-
-
-def infer(url: str, body: bytes = b"{}") -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/v2/models/echo/infer", data=body, timeout=10) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
+from tests.local_kserve import PLACE, alive, custom, infer, isvc, patch, start, until
 
 
 def shares(url: str, requests: int) -> Counter[str]:
     return Counter(infer(url)["revision"] for _ in range(requests))
-
-
-def until(happened: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return result
-
-
-def alive(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
 
 
 def predictor_status(found: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +37,7 @@ def test_canary_is_split_then_promoted_then_rolled_back(local: LocalKServe, api:
     canary = predictor_status(local.wait_ready("echo"))
     assert canary["traffic"] == [
         {"revisionName": "echo-predictor-00002", "percent": 10, "latestRevision": True},
-        {"revisionName": "echo-predictor-00001", "percent": 90, "latestRevision": False},
+        {"revisionName": "echo-predictor-00001", "percent": 90, "latestRevision": False, "tag": "prev"},
     ]
     before = local.requests()
     split = shares(url, 200)

@@ -1,12 +1,16 @@
 """The local KServe's pure rules: how traffic moves, what a patch does, what a revision runs."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simulators.local_kserve.api.selectors import selector
+from simulators.local_kserve.api.tables import age
 from simulators.local_kserve.errors import ApiError, ManifestError
+from simulators.local_kserve.events import Event, EventLog
 from simulators.local_kserve.patches import json_patch, merge_patch
 from simulators.local_kserve.plan import Image, RevisionPlan, plan, process, read_config_maps, template_hash
 from simulators.local_kserve.traffic import Rollout, Split, Target, advance, plan_traffic
@@ -177,3 +181,49 @@ def test_a_mounted_config_map_is_the_files_that_kustomize_packs(tmp_path: Path) 
     with pytest.raises(ManifestError, match=r"no ConfigMap 'other'; .*\['limits'\]"):
         mounted("other", found, tmp_path / "state")
     assert read_config_maps(tmp_path / "policy") == {}
+
+
+THINGS = [
+    {"metadata": {"name": "a", "namespace": "fraud", "labels": {"tier": "gold"}}},
+    {"metadata": {"name": "b", "namespace": "fraud", "labels": {"tier": "iron", "old": ""}}},
+    {"metadata": {"name": "c", "namespace": "shop"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fields", "names"),
+    [
+        ("", "", "abc"),
+        ("tier=gold", "", "a"),
+        ("tier == gold", "", "a"),
+        ("tier!=gold", "", "bc"),
+        ("tier, !old", "", "a"),
+        ("old", "", "b"),
+        ("", "metadata.name=c", "c"),
+        ("tier", "metadata.namespace!=shop,metadata.name=b", "b"),
+    ],
+)
+def test_selectors_choose_as_in_kubernetes(labels: str, fields: str, names: str) -> None:
+    chosen = selector(labels, fields)
+    assert "".join(thing["metadata"]["name"] for thing in THINGS if chosen(thing)) == names
+
+
+@pytest.mark.parametrize(("labels", "fields"), [("tier in (gold)", ""), ("!tier=gold", ""), ("", "spec.x=1")])
+def test_a_selector_that_is_not_understood_chooses_nothing(labels: str, fields: str) -> None:
+    with pytest.raises(ApiError, match="selector"):
+        selector(labels, fields)
+
+
+def test_an_age_is_the_coarser_the_longer() -> None:
+    assert [age(s) for s in (-1, 119, 125, 900, 4 * 3600, 3 * 86400)] == ["0s", "119s", "2m5s", "15m", "4h", "3d"]
+
+
+def test_a_watcher_that_missed_events_is_told() -> None:
+    async def missed() -> tuple[bool, bool]:
+        log = EventLog()
+        for _ in range(1001):
+            log.add(Event(log.next_version(), "MODIFIED", {}))
+        assert [e.version for e in await log.after(1000)] == [1001]
+        return log.expired(0), log.expired(1)
+
+    assert asyncio.run(missed()) == (True, False)
