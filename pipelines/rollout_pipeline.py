@@ -79,7 +79,7 @@ def rollout_pipeline(
                 policy=policy,
                 settings=settings,
             )
-            tasks += [raised, seen, judge_canary(verdict=seen.outputs["verdict"])]
+            tasks += [raised, seen, judge_canary(verdict=seen.outputs["verdict"], model=model, percent=percent)]
         tasks.append(promote_canary(tracking_uri=tracking_uri).after(tasks[-1]))
     step_settings.apply(tasks, SETTINGS)
 
