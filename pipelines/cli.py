@@ -228,6 +228,10 @@ def materialize(
     cutoff: Annotated[
         str | None, typer.Option(help="YYYY-MM-DD, midnight UTC; default: the log's last that is over.")
     ] = None,
+    gnn_bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a graph model that is to serve, to embed with it from now on; may be repeated."),
+    ] = None,
 ) -> None:
     """Run the KFP materialisation pipeline: bring Redis up to date with batch features and embeddings."""
     from datetime import UTC, datetime
@@ -239,8 +243,12 @@ def materialize(
         until = datetime.fromisoformat(cutoff).replace(tzinfo=UTC) if cutoff else None
     except ValueError:
         raise StepError(f"--cutoff {cutoff!r} is not a date: write it as 2026-02-17") from None
+    if absent := [folder for folder in gnn_bundle or [] if not folder.is_dir()]:
+        raise StepError(f"--gnn-bundle {absent[0]} is no folder")
+    workspace = Workspace(home.absolute())
+    bundles = dict.fromkeys([*workspace.embedded_bundles(), *(folder.resolve() for folder in gnn_bundle or [])])
     with bars.shown():
-        views = run(Workspace(home.absolute()), redis_url, bars.bar, cutoff=until)
+        views = run(workspace, redis_url, bars.bar, cutoff=until, gnn_bundles=list(bundles))
     table = Table("view", "rows written", "why", "newest row")
     for v in views:
         table.add_row(v.view, f"{v.rows:,}", v.why, (v.newest or "")[:16])

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model.bom import Bom
@@ -135,6 +136,19 @@ def bill(environment: Environment, image: str, version: str, wanted: Sequence[st
     return bom
 
 
+def environment_of(image: str) -> tuple[Environment, list[str]]:
+    """What an image is made from: the environment of its lock, and the requirements of its extra."""
+    project = _project()
+    extra = image.removeprefix("fraud-")
+    lock, folder = ("drift.txt", ".venv-drift") if extra == "drift" else ("all.txt", ".venv")
+    environment = Environment.read(ROOT / "requirements" / lock, ROOT / folder)
+    return environment, [*project["dependencies"], *requirements(project, extra)]
+
+
+def _project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 def _component(package: metadata.Distribution) -> Component:
     name, version = canonicalize_name(package.name), package.version.partition("+")[0]
     return Component(
@@ -158,13 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("images", nargs="+")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for image in given.images:
-        extra = image.removeprefix("fraud-")
-        lock, folder = ("drift.txt", ".venv-drift") if extra == "drift" else ("all.txt", ".venv")
-        wanted = [*project["dependencies"], *requirements(project, extra)]
+        environment, wanted = environment_of(image)
         try:
-            bom = bill(Environment.read(ROOT / "requirements" / lock, ROOT / folder), image, project["version"], wanted)
+            bom = bill(environment, image, _project()["version"], wanted)
         except CannotList as problem:
             sys.stderr.write(f"{image}: {problem}\n")
             return 1

@@ -95,6 +95,8 @@ class Worker:
         # None where nobody shares: see `drain`.
         self._leases: Leases | None = None
         self._last_turn = time.monotonic()
+        # Partitions whose progress is among the metrics.
+        self._told: set[int] = set()
         self._stopping = asyncio.Event()
         self._was_complete = False
         self._waiting = False
@@ -179,7 +181,9 @@ class Worker:
         """Applies the next micro-batch of a partition; returns whether there was one."""
         stream = partition_stream(partition)
         if not await self._owns(stream):
-            metrics.forget_progress(partition)
+            if partition in self._told:
+                self._told.remove(partition)
+                metrics.forget_progress(partition)
             await self._pause(_NOT_OURS_S)
             return False
         if not await self._store_is_complete():
@@ -194,6 +198,7 @@ class Worker:
                 logger.warning("partition %d is read again: %s", partition, overtaken)
                 return True
             await self._finish(stream, entries[-1][0])
+        self._told.add(partition)
         metrics.observe_progress(partition, entries[-1][0] if entries else None, full=len(entries) == _BATCH)
         return bool(entries)
 

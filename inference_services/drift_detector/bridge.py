@@ -20,7 +20,7 @@ import httpx
 import orjson
 import redis.asyncio as aioredis
 from prometheus_client import Counter, start_http_server
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from inference_services.calibration import NO_STORE
 from inference_services.drift_detector.settings import BridgeSettings
@@ -75,13 +75,11 @@ class Bridge:
     Args:
         settings: where from and where to.
         http: client of the drift detector.
-        client: client of Redis.
+        client: asynchronous client of Redis that returns bytes.
         pause_s: first pause after a failure, doubled up to half a minute.
     """
 
-    def __init__(
-        self, settings: BridgeSettings, http: httpx.AsyncClient, client: aioredis.Redis, pause_s: float = 0.5
-    ) -> None:
+    def __init__(self, settings: BridgeSettings, http: httpx.AsyncClient, client: Any, pause_s: float = 0.5) -> None:
         self._settings = settings
         self._headers = OutgoingHeaders(TokenFile(settings.token_file) if settings.token_file else None)
         self._http = http
@@ -95,7 +93,7 @@ class Bridge:
             try:
                 await self.step()
                 pause = self._pause_s
-            except (RedisError, OSError) as error:
+            except (RedisError, RedisClusterException, OSError) as error:
                 RETRIES.inc()
                 log.warning("the decision stream cannot be read: %r; next try in %.1f s", error, pause)
                 await asyncio.sleep(pause)
@@ -155,7 +153,8 @@ async def _main() -> None:
     settings = BridgeSettings()
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
-    client = aioredis.Redis.from_url(settings.redis_url)
+    kind = aioredis.RedisCluster if settings.redis_type == "redis_cluster" else aioredis.Redis
+    client = kind.from_url(settings.redis_url)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
         task = asyncio.ensure_future(Bridge(settings, http, client).run())
         for number in (signal.SIGINT, signal.SIGTERM):

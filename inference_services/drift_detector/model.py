@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
+import orjson
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 from fastapi import Request, Response
@@ -24,6 +26,8 @@ from inference_services.v2 import Tensors
 from inference_services.v2_model import Outputs, V2Model
 
 REQUEST_TYPE = "org.kubeflow.serving.inference.request"
+# As Go writes the header that says where the JSON of a request with binary tensors ends.
+HEADER_LENGTH = "Inference-Header-Content-Length"
 
 DETECTED = Gauge("fraud_drift_detected", "1 when the last window had drifted.")
 FEATURE = Gauge("fraud_drift_feature_detected", "1 when a feature of the last window had drifted.", ["feature"])
@@ -83,17 +87,17 @@ class DriftModel(V2Model):
         try:
             event = from_http(dict(request.headers), await request.body(), data_unmarshaller=_plain)
             if event["type"] == REQUEST_TYPE:
-                await self._gather(self._decode(event.get_data()))
+                content = event.get_data() or b""
+                await self._gather(self._decode(content, _json_length(event.get("metadata"), content)))
         except GenericException as error:
             return JSONResponse({"error": f"not a CloudEvent: {error}"}, 400)
         except InvalidRequest as error:
             return JSONResponse({"error": str(error)}, 400)
         return JSONResponse({"rows": self._rows}, 202)
 
-    def _decode(self, body: bytes | None) -> InferRequest:
-        content = body or b""
+    def _decode(self, content: bytes, json_length: int) -> InferRequest:
         try:
-            return InferRequest.from_bytes(content, len(content), self.name)
+            return InferRequest.from_bytes(content, json_length, self.name)
         except Exception as error:  # KServe lets KeyError, TypeError and others through for a body of another form
             raise InvalidRequest(f"the event's data is not a V2 request: {error!r}") from None
 
@@ -122,6 +126,21 @@ class DriftModel(V2Model):
         for name, p_value, drifted in rows:
             P_VALUE.labels(name).set(p_value)
             FEATURE.labels(name).set(bool(drifted))
+
+
+def _json_length(metadata: str | None, content: bytes) -> int:
+    """How much of a logged request is JSON: all, unless binary tensors follow, as a header said that came along.
+
+    KServe's logger puts the headers that `metadataHeaders` names into the extension `metadata`, as a JSON object.
+
+    Raises:
+        InvalidRequest: the extension is of another form.
+    """
+    try:
+        values = orjson.loads(unquote(metadata or "{}")).get(HEADER_LENGTH, [])
+        return int(values[0]) if values else len(content)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InvalidRequest(f"the event's metadata are not the headers of a request: {error!r}") from None
 
 
 def _plain(content: Any) -> Any:

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from feature_repo.settings import RedisType
+
 
 class DriftSettings(BaseSettings):
     """Drift detector settings, from environment variables that start with `FRAUD_DRIFT_`."""
@@ -24,6 +26,9 @@ class BridgeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FRAUD_DRIFT_BRIDGE_", frozen=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379", description="Redis with the decision stream.")
+    redis_type: RedisType = Field(
+        "redis", description="redis, or redis_cluster where the address is a server of a Redis Cluster."
+    )
     target_url: str = Field("http://127.0.0.1:8080", description="Base address of the drift detector.")
     token_file: Path | None = Field(
         None, description="File whose first line is the bearer token for the drift detector. Unset: none is sent."

@@ -191,7 +191,7 @@ async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
 
 def _free_ports() -> tuple[int, int]:
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.sample(_PORTS, len(_PORTS)):  # nosec B311 - no secret
         with socket.socket() as trial, contextlib.suppress(OSError):
             trial.bind(("0.0.0.0", port))  # noqa: S104 - kserve's server binds all interfaces
             found.append(port)

@@ -1,6 +1,7 @@
 """`python -m tests.checks.images [IMAGE ...]`: the built images, each run as a cluster runs it; events scored inside.
 
-Of every image: who it runs as, what it can write, that no compiler and no pip is in it, its size. Of the servers: how
+Of every image: who it runs as, what it can write, that no compiler and no pip is in it, its size, that its packages are
+those of its bill. Of the servers: how
 long they take to be ready, their health check, and an answer of the right kind; the LightGBM predictor's scores must be
 those of the same bundle on this machine.
 """
@@ -20,12 +21,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+from packaging.utils import canonicalize_name
 from rich.console import Console
 
 from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from inference_services.model_names import GNN
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
+from requirements.sbom import closure, environment_of
 from simulators.local_services import LocalProcess, LocalServiceError, RedisServer, free_port
 from tests.bounds import conclude
 from tests.checks.containers import CannotRun, Image, Runner, run, runner
@@ -39,6 +42,11 @@ from tests.unit.inference_services.test_extras import PROJECT
 BUNDLE = "/mnt/models"
 READY_S = 120
 _SCRATCH = "/tmp/x"  # noqa: S108 - inside the container
+_INSTALLED = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({found.name: found.version for found in distributions()}))
+"""
 _CONFINED = """
 import json, os, shutil
 def writable(path):
@@ -80,7 +88,7 @@ def check(names: Sequence[str], folder: Path) -> list[Row]:
         for name in names:
             try:
                 image = found.image(f"{name}:{PROJECT['version']}")
-                rows += [*_confinement(found, image), *_CHECKS[name](world, image)]
+                rows += [*_confinement(found, image), _packages(found, image, name), *_CHECKS[name](world, image)]
             except (CannotRun, LocalServiceError, httpx.HTTPError) as problem:
                 rows.append(Row(f"{name}: fails", str(problem), "", "runs", False))
     return rows
@@ -100,6 +108,16 @@ def _confinement(found: Runner, image: Image) -> list[Row]:
         ),
         Row(f"{image.name}: compilers, pip", " ".join(told["tools"]) or "none", "", "none", not told["tools"]),
     ]
+
+
+def _packages(found: Runner, image: Image, name: str) -> Row:
+    """What is installed is what `make sbom` lists."""
+    told = json.loads(run(found, image, ["python", "-c", _INSTALLED]))
+    installed = {canonicalize_name(package): version.partition("+")[0] for package, version in told.items()}
+    environment, wanted = environment_of(name)
+    listed = {package: environment.lock[package] for package in closure(environment, wanted)}
+    other = sorted({package for package, _ in installed.items() ^ listed.items()})
+    return Row(f"{image.name}: packages unlike its bill", " ".join(other) or "none", "", "none", not other)
 
 
 def _check_steps(world: World, image: Image) -> list[Row]:

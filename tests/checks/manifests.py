@@ -10,10 +10,10 @@ from rich.console import Console
 
 from pipelines.report import Row
 from tests.bounds import conclude
-from tests.manifest_checks import ALONE, CHECKS, building, custom_kinds, findings
+from tests.manifest_checks import CHECKS, building, custom_kinds, findings
 from tests.manifest_checks.built import Built
+from tests.manifest_checks.faults import MUTATIONS
 from tests.manifest_checks.finding import Finding
-from tests.manifest_checks.mutations import MUTATIONS
 
 REPORT = building.ROOT / ".local" / "reports" / "check-manifests.json"
 
@@ -24,9 +24,6 @@ def check(console: Console) -> list[Row]:
     rows = [Row("overlays and combinations", len(wholes)), *_skipped(wholes)]
     for built in wholes:
         rows += _judged(built, findings(built), console)
-    for folder in building.lone_kustomizations():
-        built = building.build(folder)
-        rows += _judged(built, findings(built, ALONE), console)
     return [*rows, *(_mutated(wholes, console) if not building.without_kubectl() else [])]
 
 

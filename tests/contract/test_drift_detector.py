@@ -20,10 +20,12 @@ from inference_services.drift_detector.bridge import DECISIONS, Bridge, v2_reque
 from inference_services.drift_detector.settings import BridgeSettings
 from inference_services.transformer.decision_record import DecisionRecord
 from inference_services.transformer.decisions import FIELD, STREAM
+from inference_services.v2_rest import encode_request
 from simulators.local_services import free_port
 from tests.contract.conftest import ROOT, Service, StartService, make_rows
 from tests.decision_samples import decisions
 from tests.processes import wait_until
+from tests.redis_servers import redis_cluster
 
 NAME = "fraud-drift"
 PYTHON = ROOT / ".venv-drift/bin/python"
@@ -103,10 +105,27 @@ def test_cloud_events_gather_to_a_window_that_is_judged(drift: Service):
     assert metric(drift, "fraud_drift_detected") == 0.0
 
 
+def test_a_logged_request_with_binary_tensors_is_read(drift: Service):
+    """As KServe's agent sends on what the transformer asks, with the header that components/drift has it pass on."""
+    before = metric(drift, "fraud_drift_waiting_rows")
+    content, length = encode_request(rows(7, shifted=False), {}, ["raw_score"])
+    metadata = orjson.dumps({"Inference-Header-Content-Length": [str(length)]}).decode()
+    headers = {**EVENT, "content-type": "application/octet-stream", "ce-metadata": metadata}
+    response = httpx.post(drift.url, content=content, headers=headers, timeout=30)
+    assert response.status_code == 202, response.text
+    assert response.json()["rows"] == before + 7
+
+
 BAD_EVENTS = {
     "no CloudEvent": (b"{}", {"content-type": "application/json"}, "not a CloudEvent"),
     "no V2 request": (b'{"instances": [1]}', EVENT, "not a V2 request"),
     "not JSON": (b"{", EVENT, "not a V2 request"),
+    "no headers": (b"{}", {**EVENT, "ce-metadata": "[1]"}, "not the headers of a request"),
+    "binary without the header": (
+        encode_request({"amount": np.zeros(5)}, {}, [])[0],
+        {**EVENT, "content-type": "application/octet-stream"},
+        "not a V2 request",
+    ),
     "missing feature": (orjson.dumps({"inputs": body(rows(5, shifted=False))["inputs"][:9]}), EVENT, "is missing"),
 }
 
@@ -187,6 +206,21 @@ async def test_bridge_sends_its_token(redis_url: str, tmp_path: Path):
         await client.xadd(STREAM, {FIELD: decision(1)})
         assert await Bridge(settings, http, client).step() == 1
     assert sent == ["Bearer " + "t" * 32]
+
+
+async def test_bridge_reads_the_stream_of_a_cluster(tmp_path: Path):
+    def take(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(202)
+
+    with redis_cluster(tmp_path) as nodes:
+        url = f"redis://127.0.0.1:{nodes[0].port}"
+        settings = BridgeSettings(redis_url=url, redis_type="redis_cluster")
+        async with (
+            aioredis.RedisCluster.from_url(url) as client,
+            httpx.AsyncClient(transport=httpx.MockTransport(take)) as http,
+        ):
+            await client.xadd(STREAM, {FIELD: decision(1)})
+            assert [await Bridge(settings, http, client).step() for _ in range(2)] == [1, 0]
 
 
 async def test_bridge_retries_and_then_gives_up_a_batch(redis_url: str):

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from manifests.keep_models import keep_models, main
-from pipelines.deploy import DETECTOR, manifest, with_model, with_transformer_env
+from components.register_model.logic import MODELS
+from manifests.keep_models import champion_of, keep_models, main
+from pipelines.deploy import DETECTOR, DRIFT, GNN, manifest, with_model, with_transformer_env
+from pipelines.registry_export import Lineage, RegisteredModel, Registry, Version
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 FUSION = "FRAUD_TRANSFORMER_FUSION_URI"
@@ -68,6 +70,41 @@ def test_an_ended_canary_is_not_begun_again(built: dict[str, Any], live: dict[st
     del live["spec"]["predictor"]["canaryTrafficPercent"]
     (kept,) = keep_models([built], [live])
     assert "canaryTrafficPercent" not in kept["spec"]["predictor"]
+
+
+def champion() -> dict[str, str]:
+    """By way of the document that `fraud models export` writes."""
+    versions = [
+        Version(
+            model=model,
+            version=number,
+            aliases=("champion",) if number == 3 else (),
+            sha256="",
+            sha12="",
+            created="",
+            storage_uri=f"pvc://fraud-bundles/{model}/{number}-abc",
+            lineage=Lineage.model_validate({}),
+            metrics={},
+        )
+        for model in MODELS
+        for number in (2, 3)
+    ]
+    registry = Registry(models=tuple(RegisteredModel(name=v.model, aliases={}, versions=(v,)) for v in versions))
+    return champion_of(registry.model_dump(mode="json"))
+
+
+def test_what_serves_no_model_yet_gets_the_champion(built: dict[str, Any], live: dict[str, Any]) -> None:
+    for running in ([], [manifest(BASE, DETECTOR)]):
+        (first,) = keep_models([built], running, champion())
+        assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://fraud-bundles/fraud-lightgbm/3-abc"
+        assert environment(first)[FUSION] == "pvc://fraud-bundles/fraud-fusion/3-abc"
+    assert keep_models([built], [live], champion()) == keep_models([built], [live])
+
+
+@pytest.mark.parametrize("name", [DETECTOR, GNN, DRIFT])
+def test_every_placeholder_of_the_manifests_is_known(name: str) -> None:
+    (filled,) = keep_models([manifest(BASE, name)], [], champion())
+    assert "0-000000000000" not in str(filled)
 
 
 def test_it_reads_what_kubectl_prints(

@@ -15,7 +15,9 @@ from tests.manifest_checks import (
     custom_kinds,
     eventing,
     images,
+    knative_rules,
     kserve_models,
+    mesh,
     network_policies,
     permissions,
     pod_hardening,
@@ -41,6 +43,7 @@ ALONE: Mapping[str, Check] = {
 # What objects say of each other.
 TOGETHER: Mapping[str, Check] = {
     "runtimes": webhook_rules.check_runtimes,
+    "Knative": knative_rules.check,
     "namespaces": pod_hardening.check_namespaces,
     "rights of containers": pod_hardening.check_rights,
     "limits": pod_hardening.check_resources,
@@ -49,6 +52,7 @@ TOGETHER: Mapping[str, Check] = {
     "secrets": references.check_secrets,
     "config maps": references.check_config_maps,
     "claims": references.check_claims,
+    "shared claims": references.check_shared_claims,
     "accounts": references.check_accounts,
     "mounts": references.check_mounts,
     "selectors": selectors.check_pods,
@@ -60,10 +64,13 @@ TOGETHER: Mapping[str, Check] = {
     "network policies": network_policies.check,
     "scrapes": network_policies.check_scrapes,
     "eventing": eventing.check,
+    "mesh": mesh.check,
     "queries": queries.check,
     "permissions": permissions.check,
     "tokens": permissions.check_tokens,
     "commands": commands.check,
+    "environment": commands.check_environment,
+    "paths of probes": commands.check_probes,
 }
 CHECKS: Mapping[str, Check] = {**ALONE, **TOGETHER}
 

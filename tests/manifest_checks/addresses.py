@@ -68,10 +68,13 @@ def _in_text(thing: Object, path: str, text: str, ours: set[str]) -> Iterator[Ad
         if scheme not in _NO_HOST
     ]
     for host, port in [*found, *_BARE.findall(text)]:
-        match = _CLUSTER.match(host)
+        match, number = _CLUSTER.match(host), int(port) if port else None
         # Of two words, the second is one of our namespaces or the host is somewhere on the internet.
         if match and host != "localhost" and (".svc" in host or match[2] in {None, *ours}):
-            yield Address(thing, path, match[1], match[2] or namespace(thing), int(port) if port else None)
+            yield Address(thing, path, match[1], match[2] or namespace(thing), number)
+        elif match is None and re.search(r"\.svc(\.cluster\.local)?$", host):
+            # No service has such a name.
+            yield Address(thing, path, host, namespace(thing), number)
 
 
 def knative_names(built: Built, where: str) -> set[str]:

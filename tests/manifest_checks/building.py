@@ -59,10 +59,9 @@ def unused_components() -> list[Path]:
 
 
 def lone_kustomizations() -> list[Path]:
-    """Kustomizations that no overlay reaches: their objects are valid, what they refer to may be elsewhere."""
-    used = {folder for overlay in overlays() for folder in _reached(overlay)}
-    found = {path.parent for path in MANIFESTS.rglob("kustomization.yaml")}
-    return sorted(found - used - set(components()))
+    """Kustomizations that no build reaches, and so nothing checks."""
+    used = {folder for built in builds() for start in built for folder in _reached(start)}
+    return sorted({path.parent for path in MANIFESTS.rglob("kustomization.yaml")} - used)
 
 
 def _reached(folder: Path) -> set[Path]:

@@ -19,6 +19,8 @@ _TEMPLATES = {
 _JOBS = {"Job", "CronJob"}
 COMPONENTS = ("predictor", "transformer", "explainer")
 PREDICTOR_CONTAINER = "kserve-container"
+# Kubeflow Pipelines labels the pods of its steps so.
+STEP_LABEL = "pipelines.kubeflow.org/v2_component"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Built:
     def steps(self) -> tuple[Step, ...]:
         return tuple(step for thing in self.of("PipelineVersion") for step in _steps(thing))
 
+    @cached_property
+    def step_pods(self) -> tuple[Pod, ...]:
+        """The pods that steps of pipelines become, as far as the compiled pipeline says."""
+        return tuple(_of_step(thing, step) for thing in self.of("PipelineVersion") for step in _steps(thing))
+
     def containers(self) -> Iterator[tuple[Pod, Container]]:
         for pod in self.pods:
             for container in pod.containers:
@@ -201,6 +208,20 @@ def _laid_over(base: Object, model: Object) -> Object:
         "env": list(env.values()),
         "volumeMounts": list(mounts.values()),
     }
+
+
+def _of_step(thing: Object, step: Step) -> Pod:
+    marks = {STEP_LABEL: "true", **((step.added.get("podMetadata") or {}).get("labels") or {})}
+    env = [
+        {
+            "name": entry["envVar"],
+            "valueFrom": {"secretKeyRef": {"name": secret["secretName"], "key": entry["secretKey"]}},
+        }
+        for secret in step.added.get("secretAsEnv") or []
+        for entry in secret["keyToEnv"]
+    ]
+    container = Container(step.object, step.path, {**step.container, "env": env})
+    return Pod(step.object, namespace(thing), marks, {}, step.path, (container,), job=True)
 
 
 def _steps(thing: Object) -> Iterator[Step]:

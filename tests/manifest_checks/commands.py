@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.manifest_checks import our_code
 from tests.manifest_checks.built import Built, Container
-from tests.manifest_checks.finding import Finding, once
+from tests.manifest_checks.finding import Finding, once, title, walk
 from tests.manifest_checks.images import is_ours
 
 _OPTION = re.compile(r"^(--[a-z][\w-]*)")
@@ -53,11 +54,15 @@ def _known_options(module: str) -> frozenset[str]:
 
 @functools.cache
 def _kserve_options() -> frozenset[str]:
+    return frozenset(re.findall(r"\"(--[a-z][\w-]*)\"", _kserve("model_server.py")))
+
+
+def _kserve(file: str) -> str:
+    """A file of the installed KServe, which takes seconds to import."""
     spec = importlib.util.find_spec("kserve")
     assert spec is not None
     assert spec.origin is not None
-    text = (Path(spec.origin).parent / "model_server.py").read_text("utf-8")
-    return frozenset(re.findall(r"\"(--[a-z][\w-]*)\"", text))
+    return (Path(spec.origin).parent / file).read_text("utf-8")
 
 
 def _references(container: Container) -> Iterator[Finding]:
@@ -65,6 +70,42 @@ def _references(container: Container) -> Iterator[Finding]:
         for name in re.findall(r"(?<!\$)\$\((\w+)\)", str(word)):
             if name not in container.env:
                 yield Finding(container.object, f"{container.path}.args", f"{word} asks for {name}, which is not set")
+
+
+@once
+def check_environment(built: Built) -> Iterator[Finding]:
+    """No variable is set twice: the last one counts, and a reader sees the first."""
+    for thing in built.objects:
+        for path, node in walk(thing):
+            names = Counter(entry["name"] for entry in node["env"]) if isinstance(node.get("env"), list) else {}
+            for name, count in names.items():
+                if count > 1:
+                    yield Finding(title(thing), f"{path}.env", f"{name} is set {count} times")
+
+
+@once
+def check_probes(built: Built) -> Iterator[Finding]:
+    """A probe asks for a path that the module serves."""
+    for _, container in built.containers():
+        command = [str(word) for word in container.spec.get("command") or []]
+        if command[:2] != ["python", "-m"] or our_code.module_file(command[2]) is None:
+            continue
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            path = ((container.spec.get(probe) or {}).get("httpGet") or {}).get("path")
+            if path is not None and path not in _served_paths(command[2]):
+                yield Finding(container.object, f"{container.path}.{probe}", f"{command[2]} does not serve {path}")
+
+
+@functools.cache
+def _served_paths(module: str) -> frozenset[str]:
+    """Paths that the module's code names, KServe's where it runs that server, and Prometheus' page."""
+    texts = [file.read_text("utf-8") for file in our_code.reached(module)]
+    found = {path for text in texts for path in re.findall(r"\"(/[\w/]+)\"", text)}
+    if any("start_http_server" in text for text in texts):
+        found.add("/metrics")
+    if any("kserve" in text for text in texts):
+        found |= {f"/v2{path}" for path in re.findall(r"\"(/health/\w+)\"", _kserve("protocol/rest/v2_endpoints.py"))}
+    return frozenset(found)
 
 
 def _variables(container: Container, module: str) -> Iterator[Finding]:

@@ -5,31 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.manifest_checks.addresses import knative_names
 from tests.manifest_checks.built import COMPONENTS, Built
 from tests.manifest_checks.finding import Finding, Object, namespace, once, title, walk
 
 # Where Knative's multi-tenant broker takes events: the path names the broker.
 _INGRESS = re.compile(r"^http://broker-ingress\.knative-eventing\.svc\.cluster\.local/([^/]+)/([^/]+)$")
-# The types that KServe's payload logger gives its events.
+# What KServe's payload logger writes on its events (pkg/logger/worker.go), and their types.
+ATTRIBUTES = {"type", "source", "id", "inferenceservicename", "namespace", "component", "endpoint", "metadata"}
 LOGGED = {"request": "org.kubeflow.serving.inference.request", "response": "org.kubeflow.serving.inference.response"}
 
 
 @once
 def check(built: Built) -> Iterator[Finding]:
-    for thing in built.of("Trigger"):
-        if built.find("Broker", thing["spec"]["broker"], namespace(thing)) is None:
-            yield Finding(title(thing), "spec.broker", f"there is no Broker {thing['spec']['broker']}")
+    """Brokers, Triggers and the payload loggers of InferenceServices."""
     for thing in built.of("Trigger", "Broker"):
         for path, node in walk(thing["spec"], "spec"):
             if "ref" in node and isinstance(node["ref"], dict) and not _is_there(built, thing, node["ref"]):
                 yield Finding(title(thing), f"{path}.ref", f"there is no {node['ref']['kind']} {node['ref']['name']}")
-    sent = _sent(built)
     for thing in built.of("Trigger"):
-        wanted = ((thing["spec"].get("filter") or {}).get("attributes") or {}).get("type")
-        where = namespace(thing), thing["spec"]["broker"]
-        if wanted in LOGGED.values() and (*where, wanted) not in sent:
-            yield Finding(title(thing), "spec.filter", f"nothing sends {wanted} to the Broker")
+        yield from _of_trigger(built, thing)
     for thing in built.of("InferenceService"):
         for component in COMPONENTS:
             url = (((thing["spec"].get(component) or {}).get("logger")) or {}).get("url")
@@ -37,10 +31,26 @@ def check(built: Built) -> Iterator[Finding]:
                 yield Finding(title(thing), f"spec.{component}.logger.url", f"{url} names no Broker of ours")
 
 
+def _of_trigger(built: Built, thing: Object) -> Iterator[Finding]:
+    where = namespace(thing), thing["spec"]["broker"]
+    if built.find("Broker", where[1], where[0]) is None:
+        yield Finding(title(thing), "spec.broker", f"there is no Broker {where[1]}")
+    wanted = (thing["spec"].get("filter") or {}).get("attributes") or {}
+    for name in sorted(wanted.keys() - ATTRIBUTES):
+        yield Finding(title(thing), "spec.filter.attributes", f"events of the payload logger have no {name}")
+    if wanted.get("type") in LOGGED.values() and (*where, wanted["type"]) not in _sent(built):
+        yield Finding(title(thing), "spec.filter.attributes.type", f"nothing sends {wanted['type']} to the Broker")
+    service = wanted.get("inferenceservicename")
+    if service is not None and built.find("InferenceService", service, where[0]) is None:
+        yield Finding(title(thing), "spec.filter.attributes", f"there is no InferenceService {service}")
+
+
 def _is_there(built: Built, thing: Object, ref: Object) -> bool:
     where = ref.get("namespace", namespace(thing))
     if ref["apiVersion"].startswith("serving.knative.dev/") and ref["kind"] == "Service":
-        return ref["name"] in knative_names(built, where) or built.find("Service", ref["name"], where) is not None
+        isvc, _, component = ref["name"].rpartition("-")
+        found = built.find("InferenceService", isvc, where)
+        return found is not None and component in found["spec"]
     return built.find(ref["kind"], ref["name"], where) is not None
 
 

@@ -15,11 +15,16 @@ def secrets() -> dict[str, set[str]]:
     return {name: set(keys) for row in _rows("secret", "keys") for name in row[0] for keys in [row[1]]}
 
 
+@functools.cache
+def readme() -> str:
+    """The page for whoever runs the cluster."""
+    return (building.MANIFESTS / "README.md").read_text("utf-8")
+
+
 def _rows(*columns: str) -> Iterator[list[list[str]]]:
     """The code words of the given columns, row by row, of every table that has them."""
-    readme = building.MANIFESTS / "README.md"
     places: list[int] = []
-    for line in readme.read_text("utf-8").splitlines() if readme.exists() else []:
+    for line in readme().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
         if not cells:
             places = []

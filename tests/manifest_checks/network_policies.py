@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from tests.manifest_checks.addresses import Address, addresses, knative_names
 from tests.manifest_checks.built import Built, Pod
 from tests.manifest_checks.finding import Finding, Object, labels, namespace, once, title
-from tests.manifest_checks.ports import number, target
-from tests.manifest_checks.selectors import matches, pods_of, pods_of_service
+from tests.manifest_checks.ports import number, scraped, target
+from tests.manifest_checks.selectors import matches, pods_of_service
 
 _NAME = "kubernetes.io/metadata.name"
 DNS = 53
-# Secrets that hold a whole address of this service, with user and password.
-_REDIS_SECRET = re.compile(r"\bredis\b")
-REDIS = "redis"
+# Secrets that hold a login, or a whole address, and the service and port that it is for.
+_LOGINS = ((re.compile(r"\bredis\b"), "redis", 6379), (re.compile(r"^fraud-mlflow$"), "mlflow", 5000))
 # Calls of an InferenceService pass through Knative's gateway or activator, never straight to the pod.
 GATEWAYS = ("knative-serving", "istio-system", "kourier-system")
 
@@ -51,21 +50,19 @@ class Connection:
 
 
 def connections(built: Built) -> Iterator[Connection]:
-    """Of every pod: addresses in its containers, and Redis where it takes an address of that from a secret."""
+    """Of every pod: addresses in its containers, and services that it takes a login for from a secret."""
     named = list(addresses(built))
-    for pod in built.pods:
-        sources = {container.object: container.path for container in pod.containers}
+    for pod in (*built.pods, *built.step_pods):
         for address in named:
-            path = sources.get(title(address.object))
-            prefixes = [c.path for c in pod.containers if c.object == title(address.object)]
-            if path is not None and any(address.path.startswith(prefix) for prefix in prefixes):
+            thing = title(address.object)
+            if any(thing == c.object and address.path.startswith(f"{c.path}.") for c in pod.containers):
                 yield _connection(built, pod, address)
         for container in pod.containers:
             for entry in container.env.values():
                 secret = ((entry.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name", "")
-                service = built.find("Service", REDIS, pod.namespace)
-                if _REDIS_SECRET.search(secret) and service is not None:
-                    yield _connection(built, pod, Address({}, "", REDIS, pod.namespace, 6379))
+                for pattern, name, port in _LOGINS:
+                    if pattern.search(secret) and built.find("Service", name, pod.namespace) is not None:
+                        yield _connection(built, pod, Address({}, "", name, pod.namespace, port))
 
 
 def _connection(built: Built, pod: Pod, address: Address) -> Connection:
@@ -84,7 +81,7 @@ def _connection(built: Built, pod: Pod, address: Address) -> Connection:
 @once
 def check(built: Built) -> Iterator[Finding]:
     """Where policies select a pod at all; without any, everything may pass."""
-    for pod in built.pods:
+    for pod in (*built.pods, *built.step_pods):
         if not _let_out(built, pod, End({}, {_NAME: "kube-system"}), DNS, "UDP"):
             yield Finding(pod.owner, pod.path, "no network policy lets it ask for names (DNS, port 53 UDP)")
     for wanted in connections(built):
@@ -109,14 +106,11 @@ def check(built: Built) -> Iterator[Finding]:
 @once
 def check_scrapes(built: Built) -> Iterator[Finding]:
     """What is monitored lets Prometheus in, on the ports of its monitor."""
-    for thing in built.of("PodMonitor"):
-        asked = [e.get("port", e.get("portNumber", e.get("targetPort"))) for e in thing["spec"]["podMetricsEndpoints"]]
-        for pod in pods_of(built, namespace(thing), thing["spec"]["selector"]):
-            policies = _selecting(built, pod, "Ingress")
-            rules = [rule for policy in policies for rule in policy["spec"].get("ingress") or []]
-            for port in {number(pod, port) for port in asked}:
-                if policies and not any(_from_elsewhere(rule, port) for rule in rules):
-                    yield Finding(pod.owner, pod.path, f"no network policy lets monitoring in on {port}")
+    for pod, port in scraped(built):
+        policies = _selecting(built, pod, "Ingress")
+        rules = [rule for policy in policies for rule in policy["spec"].get("ingress") or []]
+        if policies and not any(_from_elsewhere(rule, port) for rule in rules):
+            yield Finding(pod.owner, pod.path, f"no network policy lets monitoring in on {port}")
 
 
 def _from_elsewhere(rule: Object, port: int | None) -> bool:

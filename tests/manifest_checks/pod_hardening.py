@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kubernetes.utils.quantity import parse_quantity
+
 from tests.manifest_checks.built import Built, Container, Pod
 from tests.manifest_checks.finding import Finding, Object, labels, namespace, once, title
 
@@ -82,6 +84,11 @@ def check_resources(built: Built) -> Iterator[Finding]:
         for part in ("requests", "limits"):
             for kind in sorted({"cpu", "memory"} - (resources.get(part) or {}).keys()):
                 yield Finding(container.object, f"{container.path}.resources.{part}", f"no {kind}")
+        limits = resources.get("limits") or {}
+        for kind, asked in (resources.get("requests") or {}).items():
+            if kind in limits and parse_quantity(asked) > parse_quantity(limits[kind]):
+                path = f"{container.path}.resources.requests"
+                yield Finding(container.object, path, f"{asked} of {kind} is more than the limit of {limits[kind]}")
         for volume in pod.spec.get("volumes") or []:
             if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("sizeLimit"):
                 yield Finding(pod.owner, f"{pod.path}.volumes", f"{volume['name']}: an emptyDir without sizeLimit")

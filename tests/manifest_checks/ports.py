@@ -53,22 +53,45 @@ def check_services(built: Built) -> Iterator[Finding]:
             )
 
 
+def scraped(built: Built) -> Iterator[tuple[Pod, int]]:
+    """Pods that Prometheus is told to read, and the port of each."""
+    for thing in built.of("PodMonitor"):
+        for pod in pods_of(built, namespace(thing), thing["spec"]["selector"]):
+            found = (number(pod, _of_endpoint(endpoint)) for endpoint in thing["spec"]["podMetricsEndpoints"])
+            yield from ((pod, port) for port in found if port is not None)
+    for thing in built.of("ServiceMonitor"):
+        for service in _monitored(built, thing):
+            wanted = (target(service, endpoint.get("port", "")) for endpoint in thing["spec"]["endpoints"])
+            for pod in pods_of_service(built, service):
+                found = (number(pod, port) for port in wanted if port is not None)
+                yield from ((pod, port) for port in found if port is not None)
+
+
 @once
 def check_monitors(built: Built) -> Iterator[Finding]:
     for thing in built.of("PodMonitor"):
-        for index, endpoint in enumerate(thing["spec"].get("podMetricsEndpoints") or []):
-            wanted = endpoint.get("port", endpoint.get("portNumber", endpoint.get("targetPort")))
+        for index, endpoint in enumerate(thing["spec"]["podMetricsEndpoints"]):
             for pod in pods_of(built, namespace(thing), thing["spec"]["selector"]):
-                if number(pod, wanted) is None:
+                if number(pod, _of_endpoint(endpoint)) is None:
                     path = f"spec.podMetricsEndpoints[{index}]"
-                    yield Finding(title(thing), path, f"{pod.owner} has no port {wanted}")
+                    yield Finding(title(thing), path, f"{pod.owner} has no port {_of_endpoint(endpoint)}")
     for thing in built.of("ServiceMonitor"):
-        services = [s for s in built.of("Service") if namespace(s) == namespace(thing)]
-        for service in services:
-            if not matches(thing["spec"]["selector"], labels(service)):
-                continue
+        for service in _monitored(built, thing):
             names = {entry.get("name") for entry in service["spec"]["ports"]}
             for index, endpoint in enumerate(thing["spec"]["endpoints"]):
                 if endpoint.get("port") not in names:
                     message = f"{title(service)} has no port named {endpoint.get('port')}"
                     yield Finding(title(thing), f"spec.endpoints[{index}]", message)
+
+
+def _of_endpoint(endpoint: Object) -> int | str:
+    for key in ("port", "portNumber", "targetPort"):
+        if key in endpoint:
+            found: int | str = endpoint[key]
+            return found
+    return ""
+
+
+def _monitored(built: Built, monitor: Object) -> list[Object]:
+    services = [thing for thing in built.of("Service") if namespace(thing) == namespace(monitor)]
+    return [service for service in services if matches(monitor["spec"]["selector"], labels(service))]

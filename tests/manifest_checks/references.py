@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tests.manifest_checks import expected
 from tests.manifest_checks.built import Built, Container, Pod
 from tests.manifest_checks.finding import Finding, Object, namespace, once, title, walk
+from tests.manifest_checks.selectors import replicas
 
 _CLAIM_URI = re.compile(r"^pvc://([^/]+)")
 
@@ -96,6 +97,23 @@ def check_claims(built: Built) -> Iterator[Finding]:
             for key, name in claims.items():
                 if name is not None and name not in known:
                     yield Finding(title(thing), f"{path}.{key}", f"there is no claim {name}")
+
+
+@once
+def check_shared_claims(built: Built) -> Iterator[Finding]:
+    """A claim that one node may mount is mounted by one pod."""
+    for thing in built.of("PersistentVolumeClaim"):
+        name = thing["metadata"]["name"]
+        pods = [
+            pod
+            for pod in built.pods
+            for volume in pod.spec.get("volumes") or []
+            if (volume.get("persistentVolumeClaim") or {}).get("claimName") == name
+        ]
+        most = sum(1 if pod.job else replicas(built, pod)[1] for pod in pods)
+        if "ReadWriteMany" not in thing["spec"]["accessModes"] and most > 1:
+            owners = ", ".join(sorted({pod.owner for pod in pods}))
+            yield Finding(title(thing), "spec.accessModes", f"one node may mount it, and {owners} may run on several")
 
 
 def _is_claim_uri(value: object) -> bool:

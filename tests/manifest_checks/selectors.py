@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from feature_repo.streaming.keys import PARTITIONS, partition_stream
 from tests.manifest_checks.built import Built, Pod
 from tests.manifest_checks.finding import Finding, Object, labels, namespace, once, title
+
+# The worker's work: one stream for each partition.
+STREAMS = tuple(partition_stream(partition) for partition in range(PARTITIONS))
 
 
 def matches(selector: Object | None, marks: Mapping[str, str]) -> bool:
@@ -52,7 +56,8 @@ def check_pods(built: Built) -> Iterator[Finding]:
     for thing in built.of(*_SELECTS):
         first, second = _SELECTS[thing["kind"]]
         selector = (thing.get(first) or {}).get(second)
-        if selector and not pods_of(built, namespace(thing), selector) and not _of_steps(built, selector):
+        pods = [pod for pod in (*built.pods, *built.step_pods) if pod.namespace == namespace(thing)]
+        if selector and not any(matches(selector, pod.labels) for pod in pods):
             yield Finding(title(thing), f"{first}.{second}", f"it picks no pod: {selector}")
     for thing in built.of("Service"):
         if thing["spec"].get("selector") and not pods_of_service(built, thing):
@@ -63,16 +68,6 @@ def check_pods(built: Built) -> Iterator[Finding]:
             yield Finding(title(thing), "spec.selector", "it picks no service")
 
 
-def _of_steps(built: Built, selector: Object) -> bool:
-    """Whether a selector picks the pods that a pipeline's steps become."""
-    marks = [{"pipelines.kubeflow.org/v2_component": "true", **_step_labels(step.added)} for step in built.steps]
-    return any(matches(selector, mark) for mark in marks)
-
-
-def _step_labels(added: Object) -> Mapping[str, str]:
-    return (added.get("podMetadata") or {}).get("labels") or {}
-
-
 @once
 def check_own(built: Built) -> Iterator[Finding]:
     """A workload's selector, its spread and its affinity have to fit its own pods."""
@@ -80,6 +75,9 @@ def check_own(built: Built) -> Iterator[Finding]:
         marks = (thing["spec"]["template"].get("metadata") or {}).get("labels") or {}
         if not matches(thing["spec"]["selector"], marks):
             yield Finding(title(thing), "spec.selector", "it does not fit the labels of the template")
+        name = thing["spec"].get("serviceName")
+        if name and built.find("Service", name, namespace(thing)) is None:
+            yield Finding(title(thing), "spec.serviceName", f"there is no service {name}: its pods have no names")
     for pod in built.pods:
         for index, rule in enumerate(pod.spec.get("topologySpreadConstraints") or []):
             if not matches(rule.get("labelSelector"), pod.labels):
@@ -109,24 +107,44 @@ def check_scaled(built: Built) -> Iterator[Finding]:
         if (kind, name) in seen:
             yield Finding(title(thing), "spec.scaleTargetRef", f"two autoscalers for {kind} {name}")
         seen.add((kind, name))
+    for thing in built.of("ScaledObject"):
+        yield from _triggers(built, thing)
     for thing in built.of("PodDisruptionBudget"):
         least = thing["spec"].get("minAvailable")
-        replicas = [_replicas(built, pod) for pod in pods_of(built, namespace(thing), thing["spec"].get("selector"))]
-        if isinstance(least, int) and replicas and least >= min(replicas):
+        found = [replicas(built, pod)[0] for pod in pods_of(built, namespace(thing), thing["spec"].get("selector"))]
+        if isinstance(least, int) and found and least >= min(found):
             yield Finding(title(thing), "spec.minAvailable", "no pod may ever be moved: a node cannot be drained")
         if thing["spec"].get("maxUnavailable") == 0:
             yield Finding(title(thing), "spec.maxUnavailable", "no pod may ever be moved: a node cannot be drained")
 
 
-def _replicas(built: Built, pod: Pod) -> int:
-    """The fewest that run at any time."""
+def _triggers(built: Built, thing: Object) -> Iterator[Finding]:
+    """KEDA asks for streams that the worker reads, with a login that is there."""
+    for index, trigger in enumerate(thing["spec"]["triggers"]):
+        login = (trigger.get("authenticationRef") or {}).get("name")
+        if login and built.find("TriggerAuthentication", login, namespace(thing)) is None:
+            yield Finding(title(thing), f"spec.triggers[{index}]", f"there is no TriggerAuthentication {login}")
+        stream = trigger["metadata"].get("stream")
+        if stream is not None and stream not in STREAMS:
+            yield Finding(title(thing), f"spec.triggers[{index}].metadata.stream", f"no worker reads {stream}")
+    watched = {trigger["metadata"].get("stream") for trigger in thing["spec"]["triggers"]}
+    for stream in STREAMS if watched & set(STREAMS) else ():
+        if stream not in watched:
+            yield Finding(title(thing), "spec.triggers", f"nobody watches {stream}")
+
+
+def replicas(built: Built, pod: Pod) -> tuple[int, int]:
+    """How many of a pod run at the least and at the most."""
     kind, _, name = pod.owner.partition(" ")
     owner = built.find(kind, name, pod.namespace)
     assert owner is not None
     if pod.isvc:
-        return int(owner["spec"][pod.path.partition(".")[2]].get("minReplicas", 1))
+        spec = owner["spec"][pod.path.partition(".")[2]]
+        return spec.get("minReplicas", 1), spec.get("maxReplicas") or 1000
     for scaler in built.of("ScaledObject", "HorizontalPodAutoscaler"):
-        if scaler["spec"]["scaleTargetRef"]["name"] == name and namespace(scaler) == pod.namespace:
-            spec = scaler["spec"]
-            return int(spec.get("minReplicaCount", spec.get("minReplicas", 1)))
-    return int(owner["spec"].get("replicas", 1))
+        spec = scaler["spec"]
+        if spec["scaleTargetRef"]["name"] == name and namespace(scaler) == pod.namespace:
+            least = spec.get("minReplicaCount", spec.get("minReplicas", 1))
+            return least, spec.get("maxReplicaCount", spec.get("maxReplicas", 1))
+    fixed = owner["spec"].get("replicas", 1)
+    return fixed, fixed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.manifest_checks import CHECKS, building, custom_kinds
-from tests.manifest_checks.mutations import MUTATIONS, Mutation
+from tests.manifest_checks.faults import MUTATIONS
+from tests.manifest_checks.mutations import Mutation
 from tests.manifests.test_manifests import BUILDS, needs_kubectl
 
 pytestmark = needs_kubectl
@@ -21,5 +22,6 @@ def test_a_fault_is_seen(mutation: Mutation) -> None:
     assert mutation.seen(check(mutation.broken(built)))
 
 
-def test_faults_are_many() -> None:
+def test_faults_are_many_and_every_check_sees_one() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 25
+    assert {mutation.check for mutation in MUTATIONS} == set(CHECKS)

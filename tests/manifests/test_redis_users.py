@@ -113,8 +113,8 @@ async def test_nobody_gets_in_without_a_name(server: Server) -> None:
 async def test_an_event_becomes_a_feature(clients: dict[str, aioredis.Redis], server: Server) -> None:
     pseudonymise = Pseudonymiser(b"k" * 32)
     rows, now_us = [EVENT, {**EVENT, "city": 1}], EVENT["event_timestamp"] + 1_000_000
-    refused = await Publisher(clients["ingestion"], pseudonymise).publish_rows(rows, now_us)
-    assert [error.row for error in refused] == [1]
+    published = await Publisher(clients["ingestion"], pseudonymise).publish_rows(rows, now_us)
+    assert [error.row for error in published.refused] == [1]
     assert sum([await clients["keda"].xlen(partition_stream(p)) for p in range(PARTITIONS)]) == 2
     await drain(clients["streaming-worker"])
     ids = {"rider_id": pseudonymise("rider", "rider-1"), "device_id": pseudonymise("device", "phone-1")}

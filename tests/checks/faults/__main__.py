@@ -100,6 +100,13 @@ async def bench(folder: Path, budget_ms: float, rate: float) -> AsyncIterator[Be
     stack = await asyncio.to_thread(running.__enter__)
     try:
         yield Bench(stack, proxies, await expected_answers(stack), rate=rate, budget_s=budget_ms / 1000)
+    except BaseException:
+        # They go with the folder.
+        for log in sorted(folder.rglob("*.log")):
+            console.print(
+                f"{log.name} ends:", *log.read_text(errors="replace").splitlines()[-20:], sep="\n", markup=False
+            )
+        raise
     finally:
         for proxy in proxies.values():
             await proxy.close()

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import redis
 import redis.asyncio as aioredis
+from prometheus_client import REGISTRY
 
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_log import read_log
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming import worker as worker_module
-from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, checkpoint_key, partition_stream
+from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, checkpoint_key, lease_key, partition_stream
 from feature_repo.streaming.leases import Leases
 from feature_repo.streaming.metrics import OVERTAKEN
 from feature_repo.streaming.publisher import Publisher
@@ -70,6 +71,18 @@ async def test_workers_share_evenly_as_they_come_and_go(client: aioredis.Redis) 
         await workers.pop(0).leave()
         await settle(workers)
         assert shares(workers) == expected
+
+
+async def test_a_worker_takes_no_more_than_its_share_of_what_is_free(client: aioredis.Redis) -> None:
+    first, second = leases(client), leases(client)
+    await first.renew()
+    await second.renew()
+    for stream in SHARED:
+        await first.release(stream)
+    await second.renew()
+    assert len(second.owned) == 2
+    await first.renew()
+    assert shares([first, second]) == [2, 2]
 
 
 async def test_what_a_dead_worker_owned_is_taken_over_when_its_leases_expire(client: aioredis.Redis) -> None:
@@ -172,6 +185,25 @@ def assert_undisturbed(redis_url: str, log: Path, n: int) -> None:
         rebuild(log, plain, "fraud")
         assert entities(plain) == state
     assert len(state) > 30
+
+
+async def test_a_partition_that_was_lost_is_no_longer_told_of(
+    client: aioredis.Redis, pseudonymiser: Pseudonymiser
+) -> None:
+    """Its age would go on rising, and wake somebody, while another worker applies it."""
+    told = [("fraud_worker_checkpoint_age_seconds", {"partition": str(p)}) for p in range(PARTITIONS)]
+    worker = Worker(client, None, lease_s=BRIEF_S)
+    task = asyncio.create_task(worker.run())
+    await publish(client, pseudonymiser, events(np.random.default_rng(4), 0, 20))
+    async with asyncio.timeout(30):
+        while not all(REGISTRY.get_sample_value(*one) is not None for one in told):
+            await asyncio.sleep(0.01)
+        for stream in SHARED:
+            await client.set(lease_key(stream), "another worker")
+        while any(REGISTRY.get_sample_value(*one) is not None for one in told):
+            await asyncio.sleep(0.01)
+    worker.stop()
+    await task
 
 
 async def test_workers_at_once_write_each_event_into_one_file_of_the_log(

@@ -1,7 +1,8 @@
 """Workers that are killed and stopped anywhere, while others share the streams with them, lose and double nothing.
 
-As in `test_crash.py`, a worker counts the lines of streaming code that it executes; at one drawn at random it kills
-itself, or stops itself, like a machine that hangs, and is continued long after its leases have expired.
+As in `test_crash.py`, a worker counts the lines that it executes, here those between what it reads and what it writes;
+at one drawn at random it kills itself, or stops itself, like a machine that hangs, and is continued long after its
+leases have expired.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from feature_repo.streaming import log_writer, worker
 url, log, stops, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 LEASE_S, WORKERS = 0.25, 3
 worker._BATCH, worker._BLOCK_MS, worker._LOG_FLUSH_S, worker._NOT_OURS_S = 40, 10, 0.01, 0.01
-HERE = str(Path(worker.__file__).parent)
+HERE = tuple(str(Path(worker.__file__).parent / name) for name in ("fold.py", "state_store.py", "log_writer.py"))
 draw = random.Random(7)
 
 def live(number, lines):
@@ -63,7 +64,7 @@ def live(number, lines):
 
 def begin():
     fatal = [signal.SIGSTOP] * stops + [signal.SIGKILL] * kills
-    number, lines = (draw.choice(fatal), draw.randint(200, 3000)) if fatal else (0, 0)
+    number, lines = (draw.choice(fatal), draw.randint(1, 1500)) if fatal else (0, 0)
     child = os.fork()
     if child == 0:
         live(number, lines)

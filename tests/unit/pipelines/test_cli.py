@@ -88,6 +88,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1", "--cutoff", "now"],
         "--cutoff 'now' is not a date",
     ),
+    "no graph model": (
+        ["materialize", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1", "--gnn-bundle", "{empty}/none"],
+        "none is no folder",
+    ),
     "no Redis": (["features", "rebuild", "--home", "{home}", "--redis-url", "redis://127.0.0.1:1"], "Redis"),
 }
 

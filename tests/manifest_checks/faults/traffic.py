@@ -1,0 +1,143 @@
+"""Faults between those who call each other: ports, addresses, policies, events, queries."""
+
+from __future__ import annotations
+
+from tests.manifest_checks.mutations import FIRST, SIDE, Mutation, drop, put, swap
+
+TRAFFIC = (
+    Mutation(
+        "a service's port that its pods lack",
+        "ports of services",
+        "Service redis",
+        put("spec ports 0 targetPort", 1),
+        "no port 1",
+    ),
+    Mutation(
+        "a monitor's port that its pods lack",
+        "ports of monitors",
+        "PodMonitor fraud-streams",
+        put("spec podMetricsEndpoints 0 port", "prometheus"),
+        "no port prometheus",
+    ),
+    Mutation(
+        "a monitor's port that its service lacks",
+        "ports of monitors",
+        "ServiceMonitor fraud-ingestion",
+        put("spec endpoints 0 port", "metrics"),
+        "no port named metrics",
+    ),
+    Mutation("a service that is gone", "addresses", "Service redis", None, "no service redis.fraud"),
+    Mutation(
+        "a port that its service lacks",
+        "addresses",
+        "InferenceService fraud-detector",
+        put(f"{SIDE} env FRAUD_TRANSFORMER_REDIS_URL value", "redis://redis.fraud.svc.cluster.local:6380/0"),
+        "no port 6380",
+    ),
+    Mutation(
+        "a host in another namespace",
+        "addresses",
+        "InferenceService fraud-detector",
+        put(f"{SIDE} env FRAUD_TRANSFORMER_GNN_URL value", "http://fraud-gnn-predictor.models.svc.cluster.local"),
+        "models",
+    ),
+    Mutation(
+        "a host that is misspelt",
+        "addresses",
+        "Deployment fraud-drift-bridge",
+        put(f"{FIRST} env FRAUD_DRIFT_BRIDGE_TARGET_URL value", "http://fraud-drift.predictor.fraud.svc"),
+        "fraud-drift",
+    ),
+    Mutation(
+        "a connection that is not let out",
+        "network policies",
+        "NetworkPolicy redis-clients",
+        None,
+        "lets it call redis",
+    ),
+    Mutation(
+        "a connection that is not let in",
+        "network policies",
+        "NetworkPolicy redis",
+        put("spec ingress 0 ports 0 port", 6380),
+        "in on 6379",
+    ),
+    Mutation("no names", "network policies", "NetworkPolicy dns", None, "DNS"),
+    Mutation(
+        "a gateway that is not let in",
+        "network policies",
+        "NetworkPolicy inference-services",
+        None,
+        "gateway or activator",
+    ),
+    Mutation("metrics that are not let out", "scrapes", "NetworkPolicy metrics", None, "monitoring"),
+    Mutation("a broker that is gone", "eventing", "Broker fraud", None, "no Broker fraud"),
+    Mutation(
+        "a subscriber that is not there",
+        "eventing",
+        "Trigger fraud-drift",
+        put("spec subscriber ref name", "fraud-drift"),
+        "no Service fraud-drift$",
+    ),
+    Mutation(
+        "events that nobody sends",
+        "eventing",
+        "Trigger fraud-drift",
+        put("spec filter attributes type", "org.kubeflow.serving.inference.response"),
+        "nothing sends",
+    ),
+    Mutation(
+        "a logger of another broker",
+        "eventing",
+        "InferenceService fraud-detector",
+        put("spec predictor logger url", "http://broker-ingress.knative-eventing.svc.cluster.local/fraud/default"),
+        "names no Broker",
+        build="drift",
+    ),
+    Mutation(
+        "a caller that is nobody",
+        "mesh",
+        "AuthorizationPolicy callers-of-fraud-gnn",
+        put("spec rules 0 from 0 source principals", ["cluster.local/ns/fraud/sa/transformer"]),
+        "no pod in the mesh",
+    ),
+    Mutation(
+        "a policy that nothing enforces",
+        "mesh",
+        "InferenceService fraud-gnn",
+        drop("spec predictor labels sidecar.istio.io/inject"),
+        "not in the mesh",
+        build="production",
+    ),
+    Mutation(
+        "a metric that nobody has",
+        "queries",
+        "PrometheusRule fraud-serving",
+        put(
+            "spec groups 0 rules 0 expr",
+            "sum(rate(fraud_degraded_total[5m])) / sum(rate(fraud_decision_total[5m])) > 0.1",
+        ),
+        "no service has a metric fraud_decision_total",
+    ),
+    Mutation(
+        "a label that its metric lacks",
+        "queries",
+        "PrometheusRule fraud-serving",
+        put("spec groups 0 rules 0 expr", 'fraud_breaker_state{component="redis"} == 2'),
+        "no label component",
+    ),
+    Mutation(
+        "a dashboard of what was renamed",
+        "queries",
+        "ConfigMap fraud-dashboard",
+        swap("data fraud.json", "fraud_decisions_total", "fraud_decided_total"),
+        "fraud_decided_total",
+    ),
+    Mutation(
+        "steps of pipelines that cannot reach MLflow",
+        "network policies",
+        "NetworkPolicy pipeline-steps",
+        None,
+        "PipelineVersion.*lets it call mlflow",
+    ),
+)
