@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import urllib.request
@@ -59,6 +60,10 @@ class KServe(Protocol):
     """A KServe that this machine runs (`simulators.local_kserve.LocalKServe`)."""
 
     url: str
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A file for kubectl and any other Kubernetes client."""
 
     def api(self) -> Any:
         """A Kubernetes client for it."""
@@ -203,6 +208,8 @@ def running(
         claims = {BUNDLES.claim: workspace.bundles}
         kserve = parts.kserve(MANIFESTS, workspace.root / "kserve", images, claims)
         stack.callback(kserve.close)
+        shutil.copyfile(kserve.kubeconfig, workspace.kubeconfig)
+        stack.callback(workspace.kubeconfig.unlink, missing_ok=True)
         bar = progress("InferenceServices ready")
         api = kserve.api()
         # The detector's transformer calls the graph model: that one comes first.
@@ -265,6 +272,7 @@ def wait_for_interrupt(workspace: Workspace, stack: Stack, mlflow_url: str, cons
     workspace.write_addresses(found)
     for name, url in found.items():
         console.print(f"  {name:<16} {url}")
+    console.print(f"  kubectl --kubeconfig {workspace.kubeconfig} get isvc", soft_wrap=True)
     console.print("Ctrl-C ends them.")
     try:
         threading.Event().wait()

@@ -72,6 +72,11 @@ class Workspace:
         return self.root / "datasets"
 
     @property
+    def kubeconfig(self) -> Path:
+        """For kubectl while the services run: `.local/kubeconfig` for a home in `.local`, else in the home itself."""
+        return (self.root.parent if self.root.parent.name == ".local" else self.root) / "kubeconfig"
+
+    @property
     def bundles(self) -> Path:
         """Registered model bundles."""
         return self.root / "bundles"

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ def patch(api: Any, name: str, predictor: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def infer(url: str, body: bytes = b"{}") -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/v2/models/echo/infer", data=body, timeout=10) as answer:
+def infer(url: str, body: bytes = b"{}", headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(f"{url}/v2/models/echo/infer", data=body, headers=dict(headers or {}))
+    with urllib.request.urlopen(request, timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 

@@ -47,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(7)
         if body == b"slow":
             time.sleep(1)
+        if body == b"too slow":
+            time.sleep(3)
         self._answer(400 if body == b"refuse" else 200, {**ABOUT, "bytes": len(body)})
 
     def log_message(self, *_):

@@ -18,6 +18,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LONGEST_NAME = 51
 # Fields that would change what is run, and that nothing here carries out.
 _NOT_RUN = ("batcher", "initContainers", "storageUris", "workerSpec")
+_NOT_LOGGED = ("batchInterval", "batchSize", "marshallerUrl", "metadataAnnotations", "storage")
 
 Object = dict[str, Any]
 
@@ -64,6 +65,13 @@ def _obstacles(isvc: Object) -> Iterator[str]:
     for kind in COMPONENTS:
         component = spec.get(kind) or {}
         yield from (f"spec.{kind}.{field} is not run here" for field in _NOT_RUN if component.get(field))
+        run = len(component.get("containers") or []) + (kind == "predictor" and component.get("model") is not None)
+        if run > 1:
+            yield f"spec.{kind}: one container is run here, not {run}"
+        logger = component.get("logger")
+        yield from (f"spec.{kind}.logger.{field} is not run here" for field in _NOT_LOGGED if (logger or {}).get(field))
+        if logger is not None and not logger.get("url"):
+            yield f"spec.{kind}.logger.url must be set"
     predictor = spec["predictor"]
     for framework in webhook.FRAMEWORKS:
         if framework != "model" and predictor.get(framework) is not None:

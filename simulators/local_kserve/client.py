@@ -115,11 +115,17 @@ class LocalKServe:
 
     def requests(self) -> dict[str, int]:
         """Revision -> inference requests that were routed to it so far."""
-        client = kubernetes.ApiClient(kubernetes.Configuration(host=self.url))
-        found: dict[str, int] = client.call_api(
-            "/local/requests", "GET", response_type="dict(str, int)", _return_http_data_only=True
-        )
+        found: dict[str, int] = self._ask("requests")
         return found
+
+    def payload_log(self) -> dict[str, dict[str, int]]:
+        """Revision with a logger -> its events: `sent`, `lost` on the way, and `dropped` because too many waited."""
+        found: dict[str, dict[str, int]] = self._ask("payload_log")
+        return found
+
+    def _ask(self, what: str) -> Any:
+        client = kubernetes.ApiClient(kubernetes.Configuration(host=self.url))
+        return client.call_api(f"/local/{what}", "GET", response_type="object", _return_http_data_only=True)
 
     def close(self) -> None:
         """Drain and end everything; safe to call twice."""

@@ -11,6 +11,7 @@ from typing import Any
 from simulators.local_kserve.admission import COMPONENTS, Object, admit
 from simulators.local_kserve.errors import ApiError, ManifestError, conflict, invalid, not_found
 from simulators.local_kserve.events import EventLog
+from simulators.local_kserve.payload_log import Counts
 from simulators.local_kserve.plan import Image, plan
 from simulators.local_kserve.revision import Host
 from simulators.local_kserve.router import Door, open_session
@@ -41,6 +42,7 @@ class Controller:
         self._closing: set[asyncio.Task[None]] = set()
         self.events = EventLog()
         self.requests: Counter[str] = Counter()
+        self.payload_counts: dict[str, Counts] = {}
 
     def door(self, namespace: str, label: str) -> Door:
         """The listeners of a service, opened when they are first asked for, its InferenceService there or not."""
@@ -60,6 +62,8 @@ class Controller:
     def create(self, namespace: str, isvc: Object, *, dry_run: bool = False) -> Object:
         """Store a new object and start what it asks for; a dry run only says whether it would."""
         name = self._admit(isvc, namespace, None)
+        if isvc["metadata"].get("resourceVersion"):
+            raise ApiError(400, "BadRequest", "resourceVersion must not be set on an object that is created")
         if (namespace, name) in self._services:
             raise ApiError(409, "AlreadyExists", f'inferenceservices.serving.kserve.io "{name}" already exists')
         if dry_run:
@@ -91,6 +95,7 @@ class Controller:
         for revision in service.revisions():
             # A new object of this name numbers its revisions from one again.
             self.requests.pop(revision, None)
+            self.payload_counts.pop(revision, None)
         task = asyncio.create_task(service.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -107,7 +112,7 @@ class Controller:
             door = self.door(namespace, label)
             return f"127.0.0.1:{door.grpc_port if grpc else door.http_port}"
 
-        return Host(self._volumes, self._images, resolve, *self._times)
+        return Host(self._volumes, self._session, self.payload_counts, self._images, resolve, *self._times)
 
     def _find(self, namespace: str, name: str) -> Service:
         if (namespace, name) not in self._services:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from simulators.local_kserve.errors import ManifestError
+from simulators.local_kserve.payload_log import Logger
 
 MODEL_MOUNT = "/mnt/models"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -42,6 +44,9 @@ class RevisionPlan:
     scratch: dict[str, str] = field(default_factory=dict)  # mount path of an emptyDir -> volume name
     config_maps: dict[str, str] = field(default_factory=dict)  # mount path -> name of the ConfigMap
     claims: dict[str, str] = field(default_factory=dict)  # mount path -> name of the PersistentVolumeClaim
+    logger: Logger | None = None
+    timeout_s: float = 300  # Knative's default
+    workers: int | None = None  # containerConcurrency, of which KServe makes a transformer's --workers
 
     @property
     def model_name(self) -> str:
@@ -100,7 +105,8 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     """What KServe would put into the pod; raises ManifestError when the runtime does not fit."""
     metadata, spec = isvc["metadata"], isvc["spec"][component]
     model = spec.get("model")
-    pod, container = spec, (spec.get("containers") or [{}])[0]
+    pod: Mapping[str, Any] = spec
+    container: dict[str, Any] = next(iter(spec.get("containers") or []), {})
     if model is not None:
         pod = _runtime(model, runtimes)
         container = _merge_container(pod["containers"][0], model)
@@ -111,11 +117,22 @@ def plan(isvc: Mapping[str, Any], component: str, runtimes: Mapping[str, dict[st
     empty = {v["name"]: v["name"] for v in volumes if "emptyDir" in v}
     maps = {v["name"]: v["configMap"]["name"] for v in volumes if "configMap" in v}
     claimed = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
-    by_mount = [
+    scratch, config_maps, claims = (
         {m["mountPath"]: kind[m["name"]] for m in mounts if m["name"] in kind} for kind in (empty, maps, claimed)
-    ]
-    storage = model["storageUri"] if model is not None else None
-    return RevisionPlan(metadata["name"], metadata["namespace"], component, container, storage, *by_mount)
+    )
+    return RevisionPlan(
+        metadata["name"],
+        metadata["namespace"],
+        component,
+        container,
+        storage_uri=model["storageUri"] if model is not None else None,
+        scratch=scratch,
+        config_maps=config_maps,
+        claims=claims,
+        logger=Logger.of(isvc, component),
+        timeout_s=float(spec.get("timeout") or RevisionPlan.timeout_s),
+        workers=spec.get("containerConcurrency"),
+    )
 
 
 def _runtime(model: Mapping[str, Any], runtimes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -172,16 +189,18 @@ def process(
     if plan.component == "transformer":
         arguments += _transformer_arguments(plan, arguments, resolve)
     arguments += ["--http_port", str(ports[0]), "--grpc_port", str(ports[1])]
+    # What comes from a Secret or a ConfigMap is not here: the image table stands in for it.
     env = {
-        e["name"]: _local_url(_local_path(str(e.get("value", "")), folders), plan.namespace, resolve)
+        e["name"]: local_url(_local_path(str(e.get("value", "")), folders), plan.namespace, resolve)
         for e in container.get("env") or []
+        if "valueFrom" not in e
     }
     return Process([image.python, *arguments], {**env, "K_REVISION": revision, **image.env})
 
 
 def _image(name: str, images: Mapping[str, Image]) -> Image:
     """An exact entry, or one for the name without its registry and tag."""
-    short = name.rsplit("/", 1)[-1].partition(":")[0]
+    short = re.split("[:@]", name.rsplit("/", 1)[-1])[0]
     for key in (name, name.rsplit("/", 1)[-1], short):
         if key in images:
             return images[key]
@@ -192,8 +211,12 @@ def _transformer_arguments(plan: RevisionPlan, arguments: list[str], resolve: Re
     """What KServe's controller appends; a gRPC protocol asks for the predictor's gRPC address."""
     joined = " ".join(arguments).replace("=", " ")
     grpc = "--predictor_protocol grpc-v2" in joined
-    added = [] if "--predictor_host" in joined else ["--predictor_host", resolve(f"{plan.isvc}-predictor", grpc)]
-    return added if "--model_name" in joined else ["--model_name", plan.isvc, *added]
+    wanted = {
+        "--model_name": plan.isvc,
+        "--predictor_host": resolve(f"{plan.isvc}-predictor", grpc),
+        **({} if plan.workers is None else {"--workers": str(plan.workers)}),
+    }
+    return [word for name, value in wanted.items() if name not in joined for word in (name, value)]
 
 
 def _local_path(value: str, folders: Mapping[str, Path]) -> str:
@@ -204,7 +227,7 @@ def _local_path(value: str, folders: Mapping[str, Path]) -> str:
     return value
 
 
-def _local_url(value: str, namespace: str, resolve: Resolve) -> str:
+def local_url(value: str, namespace: str, resolve: Resolve) -> str:
     """An http or grpc URL of a service in this namespace, with the local router's address instead."""
     url = urlsplit(value)
     if url.scheme not in {"http", "https", "grpc"} or not url.hostname:

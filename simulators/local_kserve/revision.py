@@ -17,7 +17,8 @@ import aiohttp
 
 from simulators.local_kserve.errors import ManifestError, RevisionFailed
 from simulators.local_kserve.launch import launched
-from simulators.local_kserve.plan import Image, Resolve, RevisionPlan, process
+from simulators.local_kserve.payload_log import Counts, PayloadLog
+from simulators.local_kserve.plan import Image, Resolve, RevisionPlan, local_url, process
 from simulators.local_kserve.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Host:
     """What every revision on this machine shares; times in seconds."""
 
     volumes: Volumes
+    session: aiohttp.ClientSession
+    payload_counts: dict[str, Counts]
     images: Mapping[str, Image]
     resolve: Resolve
     ready_timeout_s: float
@@ -62,9 +65,18 @@ class Revision:
         self.ports = _free_ports()
         self.log = host.volumes.state_dir / "logs" / f"{name}.log"
         self._changed = changed
+        self.payload_log: PayloadLog | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._life: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
+
+    def _payload_log(self) -> PayloadLog | None:
+        logger = self.plan.logger
+        if logger is None:
+            return None
+        url = local_url(logger.url, self.plan.namespace, self.host.resolve)
+        counts = self.host.payload_counts.setdefault(self.name, Counts())
+        return PayloadLog(logger, url, self.name, self.host.session, counts)
 
     @property
     def serving(self) -> bool:
@@ -75,6 +87,7 @@ class Revision:
         """Begin its life; does nothing when it has one."""
         if self._life is None:
             self.state = State.STARTING
+            self.payload_log = self._payload_log()
             self._life = asyncio.create_task(self._live())
 
     def stop(self) -> asyncio.Task[None]:
@@ -82,11 +95,12 @@ class Revision:
         if self._life is None and self._stopping is not None:
             return self._stopping
         life, self._life = self._life, None
+        payload_log, self.payload_log = self.payload_log, None
         self.state = State.STOPPED
-        self._stopping = asyncio.create_task(self._stop(life))
+        self._stopping = asyncio.create_task(self._stop(life, payload_log))
         return self._stopping
 
-    async def _stop(self, life: asyncio.Task[None] | None) -> None:
+    async def _stop(self, life: asyncio.Task[None] | None, payload_log: PayloadLog | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.host.drain_s):
                 while self.in_flight:
@@ -95,6 +109,8 @@ class Revision:
             life.cancel()
             await asyncio.gather(life, return_exceptions=True)
         await self._end_process()
+        if payload_log is not None:
+            await payload_log.close()
 
     async def _live(self) -> None:
         if self._stopping is not None:

@@ -7,6 +7,7 @@ created, replaced or deleted behind it.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,6 @@ from simulators.local_kserve.revision import Revision, State
 from simulators.local_kserve.traffic import Split, Target
 
 LARGEST_BODY = 64 * 2**20  # bytes
-_TIMEOUT_S = 300  # Knative's default request timeout
 _HOP_BY_HOP = {
     "connection",
     "content-length",
@@ -119,15 +119,26 @@ class Door:
         try:
             with self._revision(inference=request.method == "POST") as revision:
                 url = f"http://127.0.0.1:{revision.ports[0]}{request.raw_path}"
+                logged = revision.payload_log and revision.payload_log.exchange(request.headers)
+                if logged:
+                    logged.request(body)
                 async with self._session.request(
-                    request.method, url, data=body or None, headers=headers, allow_redirects=False
+                    request.method,
+                    url,
+                    data=body or None,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=revision.plan.timeout_s),
                 ) as answer:
                     kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP]
-                    return web.Response(status=answer.status, body=await answer.read(), headers=dict(kept))
+                    content = await answer.read()
+                    if logged:
+                        logged.answer(answer.status, content)
+                    return web.Response(status=answer.status, body=content, headers=dict(kept))
         except Unavailable as error:
             return web.json_response({"error": str(error)}, status=503)
         except TimeoutError:
-            return web.json_response({"error": f"no answer within {_TIMEOUT_S} s"}, status=504)
+            return web.json_response({"error": "no answer within the component's timeout"}, status=504)
         except aiohttp.ClientError as error:
             return web.json_response({"error": f"the revision did not answer: {error!r}"}, status=502)
 
@@ -142,7 +153,7 @@ class Door:
                         for k, v in context.invocation_metadata() or ()
                         if not k.startswith((":", "grpc-", "user-agent"))
                     ],
-                    timeout=context.time_remaining() or _TIMEOUT_S,
+                    timeout=min(context.time_remaining() or math.inf, revision.plan.timeout_s),
                 )
                 answer: bytes = await call
                 return answer
@@ -174,5 +185,4 @@ def open_session() -> aiohttp.ClientSession:
     """The one HTTP client of all doors."""
     # kserve's server drops idle connections after 65 s: drop ours first, or a request meets a closed one.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)

@@ -87,7 +87,7 @@ def build(folder: Path, *added: Path) -> Built:
         str(path.relative_to(MANIFESTS)) if path.is_relative_to(MANIFESTS) else path.name for path in (folder, *added)
     )
     if without_kubectl():
-        return Built(name, tuple(_read(folder)), whole=False)
+        return Built(name, tuple(thing for path in (folder, *added) for thing in _read(path)), whole=False)
     if not added:
         return Built(name, tuple(_kustomize(folder)))
     with tempfile.TemporaryDirectory() as made:

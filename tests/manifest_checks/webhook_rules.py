@@ -39,6 +39,8 @@ def check_silent(built: Built) -> Iterator[Finding]:
 def _silent(thing: str, path: str, spec: Object) -> Iterator[Finding]:
     if "timeout" not in spec:
         yield Finding(thing, path, "no timeout: a request may wait for ten minutes")
+    if "canaryTrafficPercent" in spec:
+        yield Finding(thing, f"{path}.canaryTrafficPercent", "the rollout's business: a first revision splits nothing")
     if not spec.get("maxReplicas"):
         yield Finding(thing, path, "no maxReplicas: Knative starts as many as it likes")
 

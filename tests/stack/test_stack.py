@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,19 @@ def test_kserves_own_clients(stack: Stack, events: EventBatch) -> None:
     for answer in asyncio.run(ask()):
         named = {o.name: o.as_numpy() for o in answer.outputs}
         np.testing.assert_allclose(named["fraud_probability"], expected, atol=1e-6)
+
+
+def test_kubectl_shows_the_services(stack: Stack, company: Company) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on PATH: the services were not looked at with it")
+    command = [kubectl, "--kubeconfig", company.workspace.kubeconfig, "get", "isvc", "-o", "json"]
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    ready = {
+        isvc["metadata"]["name"]: next(c["status"] for c in isvc["status"]["conditions"] if c["type"] == "Ready")
+        for isvc in shown["items"]
+    }
+    assert ready == dict.fromkeys((deploy.DETECTOR, deploy.DRIFT, deploy.GNN), "True")
 
 
 def test_tritonclient(stack: Stack, events: EventBatch) -> None:

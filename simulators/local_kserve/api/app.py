@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -38,12 +39,16 @@ def make_app(controller: Controller) -> web.Application:
     async def requests(_: web.Request) -> web.Response:
         return web.json_response(dict(controller.requests))
 
+    async def payload_log(_: web.Request) -> web.Response:
+        return web.json_response({name: asdict(counts) for name, counts in controller.payload_counts.items()})
+
     app = web.Application(middlewares=[_refusals])
     app.add_routes(web.get(path, _document(document)) for path, document in _DOCUMENTS.items())
     app.add_routes(
         [
             web.get("/healthz", health),
             web.get("/local/requests", requests),
+            web.get("/local/payload_log", payload_log),
             web.get("/api/v1/namespaces", objects.namespaces),
             web.get("/api/v1/namespaces/{name}", objects.namespace),
             web.get(_ALL, objects.list),

@@ -212,6 +212,13 @@ def test_bodies_and_refusals_pass_unchanged(local: LocalKServe, api: Any) -> Non
         infer(url, b"refuse")
 
 
+def test_a_request_may_take_as_long_as_the_spec_says(local: LocalKServe, api: Any) -> None:
+    api.create_namespaced_custom_object(*PLACE, isvc("echo", predictor={**custom(), "timeout": 1}))
+    url = local.wait_ready("echo")["status"]["url"]
+    with pytest.raises(urllib.error.HTTPError, match="504"):
+        infer(url, b"too slow")
+
+
 def test_grpc_calls_are_split_and_errors_pass_through(local: LocalKServe, api: Any) -> None:
     api.create_namespaced_custom_object(*PLACE, isvc("echo", predictor=custom("grpc")))
     status = predictor_status(local.wait_ready("echo"))
@@ -247,6 +254,12 @@ def test_what_kserve_would_refuse_is_refused(
     assert (refusal.value.status, status["kind"], status["code"]) == (code, "Status", code)
     assert words in status["message"]
     assert api.list_namespaced_custom_object(*PLACE)["items"] == []
+
+
+def test_an_object_that_was_read_elsewhere_is_not_created_again(api: Any) -> None:
+    with pytest.raises(ApiException) as refusal:
+        api.create_namespaced_custom_object(*PLACE, merge_patch(isvc("echo"), {"metadata": {"resourceVersion": "7"}}))
+    assert (refusal.value.status, "resourceVersion" in refusal.value.body) == (400, True)
 
 
 def test_second_create_and_stale_change_conflict(local: LocalKServe, api: Any) -> None:

@@ -212,6 +212,9 @@ def test_a_predictor_is_renamed_only_together_with_its_model() -> None:
         (merge_patch(isvc(), {"spec": {"explainer": {"containers": [container()]}}}), "spec.explainer is not run here"),
         (changed(model=None, lightgbm={"storageUri": "s3://a"}), "must be written as model"),
         (changed(model={"runtime": None}), "model.runtime must be set"),
+        (isvc(containers=[container(), container("helper")]), "one container is run here, not 2"),
+        (changed(logger={"mode": "all"}), "logger.url must be set"),
+        (changed(logger={"mode": "all", "url": "http://x", "batchSize": 5}), "logger.batchSize is not run here"),
         (changed(batcher={"maxBatchSize": 4}), "batcher is not run here"),
     ],
 )

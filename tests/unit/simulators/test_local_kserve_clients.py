@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +25,7 @@ from kubernetes import watch
 from simulators.local_kserve import LocalKServe
 from tests.local_kserve import PLACE, custom, infer, isvc, patch
 
+ROOT = Path(__file__).parents[3]
 MODE = {"serving.kserve.io/deploymentMode": "Knative"}
 
 
@@ -162,3 +165,15 @@ def test_kubectl_says_what_was_refused(kubectl: Kubectl, tmp_path: Path) -> None
         assert words in refused.stderr
     refused = kubectl.tried("get", "isvc", "-l", "app in (echo)")
     assert "only key, !key, key=value and key!=value are known" in refused.stderr
+
+
+def test_the_commands_of_the_docs_work(kubectl: Kubectl, local: LocalKServe, api: Any) -> None:
+    api.create_namespaced_custom_object(*PLACE, isvc("fraud-detector"))
+    page = (ROOT / "docs" / "local_kserve.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) >= 8
+    for line in lines:
+        command, option, file, *arguments = shlex.split(line)
+        assert (command, option, file) == ("kubectl", "--kubeconfig", ".local/kubeconfig")
+        kubectl(*arguments)
+    assert api.list_namespaced_custom_object(*PLACE)["items"] == []

@@ -149,6 +149,28 @@ def test_only_services_of_the_namespace_are_given_local_addresses(value: str, ex
     assert f"B={expected}" in run(planned, {"fake": Image(python="python")})
 
 
+def test_a_pinned_image_is_found_by_its_name() -> None:
+    pinned = {**RUNTIME, "containers": [{**RUNTIME["containers"][0], "image": "registry.example/team/fake@sha256:abc"}]}
+    assert run(plan(isvc(), "predictor", {"fake": pinned}), {"fake": Image(python="/env/python")})[0] == "/env/python"
+
+
+def test_what_comes_from_a_secret_is_left_to_the_image_table() -> None:
+    secret = {"name": "B", "valueFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}}
+    planned = plan(isvc(env=[secret]), "predictor", {"fake": RUNTIME})
+    words = run(planned, {"fake": Image(python="python")})
+    assert not [word for word in words if word.startswith("B=")]
+    assert "B=here" in run(planned, {"fake": Image(python="python", env={"B": "here"})})
+
+
+def test_kserve_makes_workers_of_a_transformers_concurrency() -> None:
+    container = {"image": "fake", "command": ["python"], "args": ["--model_name=echo"]}
+    spec = {"transformer": {"containers": [container], "containerConcurrency": 2, "timeout": 10}}
+    planned = plan({"metadata": {"name": "echo", "namespace": "fraud"}, "spec": spec}, "transformer", {})
+    words = run(planned, {"fake": Image(python="python")})
+    assert words[2:6] == ["--predictor_host", "echo-predictor:http", "--workers", "2"]
+    assert planned.timeout_s == 10
+
+
 def test_share_of_traffic_is_not_part_of_the_template() -> None:
     before, after, other = isvc(), isvc(), isvc(storageUri="file:///other")
     after["spec"]["predictor"]["canaryTrafficPercent"] = 5
