@@ -114,6 +114,9 @@ check-fuzz: env ## send 21,000 hostile requests to the three models
 check-soak: env ## send 100,000 events through the whole path, and look for growth
 	@$(BIN)/python -W ignore -m tests.checks.soak $(ARGS)
 
+check-rollout: env ## run the rollout pipeline with KFP's local runner against the local KServe: to the end, and back
+	@$(BIN)/python -W ignore -m tests.checks.rollout $(ARGS)
+
 check-scale: env $(SCALE)/.ready ## materialise through Spark into a Redis Cluster and compare with Feast's own engine
 	@$(BIN)/python -W ignore -m tests.checks.scale $(ARGS)
 

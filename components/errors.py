@@ -5,6 +5,10 @@ ComponentError
 ├── InvalidFeatures  computed features break a rule; the message names the column, the rule and a row
 ├── TooFewLabels     a split cannot be learnt from, calibrated on or judged by
 ├── GateFailed       a trained model broke a bound; the message names the bound
+├── RegistryError    the model registry has no such model, version or alias
+├── KServeRefused    the Kubernetes API refuses, or is away
+├── NotServing       an InferenceService does not come to serve what it was asked to
+├── RolledBack       a canary was sent back; the message says what it did
 └── MlflowUnreachable  the tracking server is away; what a run had to say waits in its outbox
 """
 
@@ -29,6 +33,22 @@ class TooFewLabels(ComponentError):
 
 class GateFailed(ComponentError):
     """A trained model broke a bound of the gate; the message names every broken bound."""
+
+
+class RegistryError(ComponentError):
+    """The model registry has no such model, version or alias."""
+
+
+class KServeRefused(ComponentError):
+    """The Kubernetes API refuses a call or does not answer, or there is no cluster."""
+
+
+class NotServing(ComponentError):
+    """An InferenceService does not come to serve what it was asked to."""
+
+
+class RolledBack(ComponentError):
+    """A canary was sent back, and the champion serves alone; the message says why."""
 
 
 class MlflowUnreachable(ComponentError, ConnectionError):

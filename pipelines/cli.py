@@ -20,6 +20,7 @@ from pipelines.cli_errors import exit_code
 from pipelines.cli_evaluate import evaluate
 from pipelines.cli_features import features_app
 from pipelines.cli_models import models_app
+from pipelines.cli_rollout import rollout_app
 from pipelines.cli_rules import rules_app
 from pipelines.terminal import DEFAULT_HOME, Home, bars, console
 from pipelines.workspace import Workspace
@@ -367,6 +368,7 @@ def _mlflow(workspace: Workspace) -> Any:
 
 # Here, since only this module may start the local server.
 app.add_typer(models_app, name="models", context_settings={"obj": _mlflow})
+app.add_typer(rollout_app, name="rollout", context_settings={"obj": _mlflow})
 
 
 def _simulator_errors() -> tuple[type[Exception], ...]:

@@ -76,7 +76,7 @@ def models_compare(
 @models_app.command("promote")
 def models_promote(context: typer.Context, home: Home = DEFAULT_HOME) -> None:
     """Make the challenger of all three models the champion, or of none."""
-    from pipelines.promotion import promote
+    from components.promote_canary.aliases import promote
 
     with _mlflow(context, home) as url:
         for version in promote(url):

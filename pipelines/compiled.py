@@ -22,9 +22,14 @@ MANIFESTS = ROOT / "manifests" / "base" / "pipelines"
 def pipelines() -> dict[str, Any]:
     """Every pipeline by the name of its file."""
     from pipelines.materialization_pipeline import materialization_pipeline  # noqa: PLC0415 - loads KFP
+    from pipelines.rollout_pipeline import rollout_pipeline  # noqa: PLC0415
     from pipelines.training_pipeline import training_pipeline  # noqa: PLC0415
 
-    return {"training_pipeline": training_pipeline, "materialization_pipeline": materialization_pipeline}
+    return {
+        "training_pipeline": training_pipeline,
+        "materialization_pipeline": materialization_pipeline,
+        "rollout_pipeline": rollout_pipeline,
+    }
 
 
 def compile_all() -> dict[Path, bytes]:

@@ -2,13 +2,16 @@
 
 PipelineError
 ├── StepError       a step cannot run; the message says what to run first
-├── RegistryError   the model registry has no such model, version or alias
 └── KfpError        a Kubeflow Pipelines server refuses, or is not one
     ├── KfpUnavailable  it does not answer now, and may later
     └── RunGoesOn       nobody watches a run any more that goes on; the message says how to follow it
 """
 
 from __future__ import annotations
+
+from components.errors import RegistryError
+
+__all__ = ["KfpError", "KfpUnavailable", "PipelineError", "RegistryError", "RunGoesOn", "StepError"]
 
 
 class PipelineError(Exception):
@@ -17,10 +20,6 @@ class PipelineError(Exception):
 
 class StepError(PipelineError):
     """A step cannot run: something it needs is not there."""
-
-
-class RegistryError(PipelineError):
-    """The model registry has no such model, version or alias."""
 
 
 class KfpError(PipelineError):

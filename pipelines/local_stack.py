@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import redis
 from rich.console import Console
 
+from components.canary import Canary, raise_to
+from components.rollout import check_fusion
 from components.volumes import VolumeSettings
 from feature_repo.settings import FEAST_PROJECT
 from feature_repo.streaming.rebuild import rebuild
@@ -30,6 +32,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS = PROJECT_ROOT / "manifests" / "base"
 # On two cores shared by everything, so that a slow moment does not change a decision (the manifests say 50 ms).
 LOCAL_BUDGET_MS = 1000
+_READY_S = 180.0
 # About one simulated day: fewer would hold the night against the reference's whole weeks.
 DRIFT_WINDOW = 4000
 
@@ -134,10 +137,10 @@ class Stack:
         """
         served = self.models.gnn.sha12
         pairs = [(version.sha12, served) for version in (self.models.lightgbm, candidate)]
-        deploy.check_fusion(fusion.folder, pairs)
-        api = self.kserve.api()
-        deploy.start_canary(api, candidate.storage_uri, fusion.storage_uri, percent)
-        self.kserve.wait_ready(deploy.DETECTOR)
+        check_fusion(fusion.folder, pairs)
+        champion = self.models
+        addresses = [version.storage_uri for version in (champion.lightgbm, candidate, fusion, champion.fusion)]
+        raise_to(self.kserve.api(), Canary(deploy.DETECTOR, *addresses), percent, _READY_S)
 
     def share(self, revision: str) -> float:
         """The part of the detector's predictor requests that `revision` answered."""

@@ -41,14 +41,6 @@ class TrainingRun(BaseSettings):
     )
 
 
-class BundleSettings(BaseSettings):
-    """Where this machine finds what a cluster published; from keywords, else from variables `FRAUD_BUNDLES_*`."""
-
-    model_config = SettingsConfigDict(env_prefix="FRAUD_BUNDLES_", frozen=True)
-
-    root: Path = Field(MOUNT, description="Where the claim of a pvc:// address is mounted.")
-
-
 class MaterializationRun(BaseSettings):
     """One run of the materialisation pipeline; from keywords, else from variables `FRAUD_MATERIALIZATION_*`."""
 

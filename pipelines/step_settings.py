@@ -90,6 +90,7 @@ LARGE = Resources(cpu=("1", "2"), memory=("4Gi", "8Gi"))
 DATASETS = Volume("fraud-datasets", "/mnt/datasets")
 BUNDLES = Volume("fraud-bundles", str(MOUNT))
 FEATURES = Volume("fraud-features", "/mnt/features")
+DECISIONS = Volume("fraud-decisions", "/mnt/decisions")
 
 # A server without a login needs none of them, one with a login a token, or a user and a password.
 MLFLOW = Variables(

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
-from components.register_model.logic import MODELS
+from components.model_registry import ModelSet, registered
 from feature_repo.datasets import Dataset, find, list_datasets
 from feature_repo.event_batch import EventBatch
-from pipelines import registry
 from pipelines.errors import StepError
 from pipelines.local_stack import MANIFESTS
-from pipelines.registry import ModelVersion
 from pipelines.settings import TrainingRun
 from pipelines.training import TrainingResult, run_local
 from pipelines.v2_events import outputs, request_body
 from pipelines.workspace import Workspace
 
+__all__ = ["ALIASES", "ModelSet", "choose_dataset", "registered", "score_batch", "train_on", "training_run"]
+
 ALIASES = ("champion", "challenger")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSet:
-    """The versions of one alias, which serve together."""
-
-    lightgbm: ModelVersion
-    gnn: ModelVersion
-    fusion: ModelVersion
-
-
-def registered(tracking_uri: str, alias: str) -> ModelSet:
-    """The three models of an alias.
-
-    Raises:
-        RegistryError: one has no such version.
-    """
-    return ModelSet(*(registry.get(tracking_uri, name, alias) for name in MODELS))
 
 
 def choose_dataset(workspace: Workspace, name: str | None) -> Dataset:

@@ -6,17 +6,20 @@ expected. What decisions cost is compared where the outcomes are known, and can 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from components.errors import RolledBack
 from components.judge_canary.sequential import Interval, Mean, Test, difference, share_mismatch, sprt
 from components.judge_canary.settings import JudgeSettings
 
-__all__ = ["Finding", "JudgeSettings", "Observed", "Verdict", "judge"]
+__all__ = ["Finding", "JudgeSettings", "Observed", "Verdict", "check", "judge"]
 
 Action = Literal["advance", "wait", "roll back"]
 CHALLENGER, CHAMPION, NOBODY = 1, 0, -1
@@ -76,10 +79,29 @@ class Verdict:
     action: Action
     findings: tuple[Finding, ...]
 
+    @classmethod
+    def from_json(cls, content: str) -> Verdict:
+        """Reads what `to_json` wrote."""
+        return TypeAdapter(cls).validate_json(content)
+
+    def to_json(self) -> str:
+        """As JSON: {"action", "findings": [{"measure", "says", "found"}]}."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
     def why(self) -> str:
         """The findings that decided, in words."""
         decisive = {"roll back": "bad", "wait": "open", "advance": "good"}[self.action]
         return "; ".join(f"{f.measure}: {f.found}" for f in self.findings if f.says == decisive)
+
+
+def check(verdict: Verdict, what: str) -> None:
+    """Lets a canary advance.
+
+    Raises:
+        RolledBack: it is to go back; the message says why.
+    """
+    if verdict.action != "advance":
+        raise RolledBack(f"{what}: {verdict.why()}")
 
 
 def judge(observed: Observed, share: float, settings: JudgeSettings) -> Verdict:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.register_model.logic import MODELS, Registration
 from feature_repo.event_schemas import SCORED_EVENT_TYPES
 from feature_repo.feature_names import MODEL_FEATURES
-from inference_services.bundle import write_manifest
+from inference_services.bundle import verify, write_manifest
 
 POLICY = "9" * 64
 EVALUATION: dict[str, Any] = {
@@ -31,14 +32,22 @@ EVALUATION: dict[str, Any] = {
 
 
 def make_set(
-    root: Path, content: str, *, features: tuple[str, ...] = MODEL_FEATURES, rounds: int = 20
+    root: Path,
+    content: str,
+    *,
+    features: tuple[str, ...] = MODEL_FEATURES,
+    rounds: int = 20,
+    champion: Mapping[str, Path] | None = None,
 ) -> dict[str, Path]:
-    """Writes bundles whose content is a word; the fusion names the other two."""
+    """Writes bundles whose content is a word; the fusion names the other two, and those of a champion."""
     folders = {model: root / content / model for model in MODELS}
     settings = {"settings": {"rounds": rounds}, "feature_service": "fraud_lightgbm_x"}
     lightgbm = _bundle(folders["fraud-lightgbm"], {"features.json": {"features": features}}, content, settings)
     gnn = _bundle(folders["fraud-gnn"], {}, content, {})
     pairs = [(lightgbm, gnn, "full"), (lightgbm, None, "full"), (lightgbm, None, "no_store"), (None, gnn, "full")]
+    if champion is not None:
+        trees, network = (verify(champion[model], model).sha12 for model in MODELS[:2])
+        pairs += [(trees, network, "full"), (lightgbm, network, "full"), (trees, gnn, "full")]
     fusion = {
         "pairs": [
             {"lightgbm": left, "gnn": right, "mask": mask, "weights": [1.0, 1.0], "intercept": 0.0}

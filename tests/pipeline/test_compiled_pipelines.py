@@ -14,14 +14,15 @@ import yaml
 from components.image import PIPELINES_IMAGE
 from pipelines import compiled, materialization, step_settings, training
 from pipelines.materialization_pipeline import SETTINGS as MATERIALIZATION
-from pipelines.step_settings import BUNDLES, DATASETS, FEATURES, MLFLOW, PATIENCE, REDIS, THREADS
+from pipelines.rollout_pipeline import SETTINGS as ROLLOUT
+from pipelines.step_settings import BUNDLES, DATASETS, DECISIONS, FEATURES, MLFLOW, PATIENCE, REDIS, THREADS
 from pipelines.training_pipeline import SETTINGS as TRAINING
 from tests.conftest import ROOT
 from tests.manifest_checks import building, custom_kinds
 from tests.manifest_checks.built import Built
 from tests.manifest_checks.finding import Object
 
-TABLES = {"training_pipeline": TRAINING, "materialization_pipeline": MATERIALIZATION}
+TABLES = {"training_pipeline": TRAINING, "materialization_pipeline": MATERIALIZATION, "rollout_pipeline": ROLLOUT}
 PIPELINES = sorted(TABLES)
 
 
@@ -35,6 +36,13 @@ def fresh() -> dict[Path, bytes]:
 def golden(pipeline: str) -> tuple[Object, Object]:
     graph, platform = yaml.safe_load_all((compiled.GOLDEN / f"{pipeline}.yaml").read_text())
     return graph, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def steps(graph: Object) -> dict[str, Object]:
+    """Every step by name, those inside an exit handler too."""
+    groups = [graph["root"], *graph["components"].values()]
+    tasks = {name: task for group in groups for name, task in group.get("dag", {}).get("tasks", {}).items()}
+    return {name: task for name, task in tasks.items() if not name.startswith("exit-handler")}
 
 
 def resources(pipeline: str) -> list[Object]:
@@ -54,7 +62,7 @@ def test_compiling_again_gives_the_same_bytes(fresh: dict[Path, bytes]) -> None:
 def test_every_step_has_its_row_of_the_table(pipeline: str) -> None:
     graph, on_cluster = golden(pipeline)
     executors = graph["deploymentSpec"]["executors"]
-    tasks = graph["root"]["dag"]["tasks"]
+    tasks = steps(graph)
     assert set(tasks) == set(TABLES[pipeline])
     assert {e["container"]["image"] for e in executors.values()} == {PIPELINES_IMAGE}
     for step, task in tasks.items():
@@ -71,7 +79,7 @@ def test_every_step_has_its_row_of_the_table(pipeline: str) -> None:
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_retries_wait_longer_each_time(pipeline: str) -> None:
-    policies = [t["retryPolicy"] for t in golden(pipeline)[0]["root"]["dag"]["tasks"].values() if "retryPolicy" in t]
+    policies = [t["retryPolicy"] for t in steps(golden(pipeline)[0]).values() if "retryPolicy" in t]
     assert policies
     for policy in policies:
         assert policy["backoffFactor"] > 1
@@ -82,12 +90,20 @@ def test_retries_wait_longer_each_time(pipeline: str) -> None:
 def test_what_cannot_be_undone_or_changed_by_trying_again_is_tried_once() -> None:
     assert {step for table in TABLES.values() for step, row in table.items() if row.retries == 0} == {
         "gate",
+        "judge-canary",
+        "judge-canary-2",
+        "judge-canary-3",
         "materialize-features",
     }
 
 
 def test_only_steps_that_see_nothing_but_artifacts_may_answer_from_the_cache() -> None:
-    assert {step for table in TABLES.values() for step, row in table.items() if row.cached} == {"gate"}
+    assert {step for table in TABLES.values() for step, row in table.items() if row.cached} == {
+        "gate",
+        "judge-canary",
+        "judge-canary-2",
+        "judge-canary-3",
+    }
 
 
 def test_the_tables_are_the_steps_that_progress_is_shown_for() -> None:
@@ -138,7 +154,7 @@ def test_the_kustomizations_have_everything_that_the_steps_name() -> None:
     built, base = building.build(compiled.MANIFESTS), building.build(compiled.MANIFESTS.parent)
     assert {thing["metadata"]["namespace"] for thing in built.objects} == {"fraud"}
     claims = {thing["metadata"]["name"] for thing in base.of("PersistentVolumeClaim")}
-    assert claims >= {BUNDLES.claim, DATASETS.claim, FEATURES.claim}
+    assert claims >= {BUNDLES.claim, DATASETS.claim, DECISIONS.claim, FEATURES.claim}
     found = built.find("ConfigMap", THREADS.source)
     assert found is not None
     settings = found["data"]

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from components.errors import MlflowUnreachable
 from components.outbox_delivery import EXPERIMENT
+from components.promote_canary.aliases import promote
 from components.register_model.logic import MODELS, register_all
 from feature_repo.feature_names import MODEL_FEATURES, features_version
 from inference_services.bundle import verify
@@ -21,7 +22,6 @@ from inference_services.errors import BundleError
 from pipelines import registry
 from pipelines.errors import RegistryError
 from pipelines.model_comparison import compare
-from pipelines.promotion import promote
 from pipelines.registry_export import Lineage, RegisteredModel, Registry, Version, read_registry, write_export
 from simulators.local_services import free_port
 from tests.conftest import ROOT

@@ -16,6 +16,8 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import load_repo_config
 from kubernetes.client import ApiException
 
+from components.errors import RegistryError
+from components.rollout import check_fusion
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
 from pipelines import deploy
 from pipelines.errors import StepError
@@ -66,9 +68,9 @@ def test_steps_end_with_the_command_that_started_them_even_if_they_never_say_a_w
 
 def test_a_fusion_bundle_must_know_every_pair_that_may_answer(tmp_path: Path) -> None:
     (tmp_path / "fusion.json").write_text(json.dumps({"pairs": [{"lightgbm": "new", "gnn": "old"}]}))
-    deploy.check_fusion(tmp_path, [("new", "old")])
-    with pytest.raises(StepError, match="does not know LightGBM older with GNN old"):
-        deploy.check_fusion(tmp_path, [("new", "old"), ("older", "old")])
+    check_fusion(tmp_path, [("new", "old")])
+    with pytest.raises(RegistryError, match="does not know LightGBM older with GNN old"):
+        check_fusion(tmp_path, [("new", "old"), ("older", "old")])
 
 
 def test_deploying_again_ends_a_canary() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from components import model_registry
+from components.errors import RegistryError
 from components.mlflow_client import MlflowClient, MlflowException, mlflow_client
+from components.model_registry import ModelVersion
 from components.register_model.logic import MODELS
 from inference_services.bundle import verify
 from inference_services.errors import BundleError
 from inference_services.model_names import FUSION, GNN, LIGHTGBM
 from inference_services.transformer.fusion import Fusion
-from pipelines import registry
-from pipelines.errors import RegistryError
-from pipelines.registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _Aliases = dict[tuple[str, str], str | None]
@@ -42,18 +42,18 @@ def promote(tracking_uri: str) -> list[ModelVersion]:
         for name in MODELS:
             if before[name, CHALLENGER] is not None:
                 client.delete_registered_model_alias(name, CHALLENGER)
-    return [registry.get(tracking_uri, name, CHAMPION) for name in MODELS]
+    return [model_registry.get(tracking_uri, name, CHAMPION) for name in MODELS]
 
 
 def _candidates(tracking_uri: str) -> list[ModelVersion]:
     """The three challengers; where a killed promotion took the alias from one already, the champion that it became."""
-    fusion = registry.get(tracking_uri, FUSION, CHALLENGER)
+    fusion = model_registry.get(tracking_uri, FUSION, CHALLENGER)
     found = []
     for name in (LIGHTGBM, GNN):
         try:
-            found.append(registry.get(tracking_uri, name, CHALLENGER))
+            found.append(model_registry.get(tracking_uri, name, CHALLENGER))
         except RegistryError:
-            champion = registry.get(tracking_uri, name, CHAMPION)
+            champion = model_registry.get(tracking_uri, name, CHAMPION)
             if champion.sha12 not in _named_by(fusion):
                 raise RegistryError(f"{name} has no challenger: run `fraud train --alias challenger`") from None
             found.append(champion)

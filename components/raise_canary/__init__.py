@@ -1,0 +1,1 @@
+"""The step that gives the challenger its next share of the traffic."""
