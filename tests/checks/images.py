@@ -262,13 +262,27 @@ def _check_worker(world: World, image: Image) -> list[Row]:
     return [*rows, Row(f"{image.name}: goes on", str(alive), "", "True", alive)]
 
 
+def _check_features(world: World, image: Image) -> list[Row]:
+    """The worker, and ingestion, which takes an event over HTTP."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    env = {"FRAUD_INGESTION_REDIS_URL": world.redis, "FRAUD_INGESTION_PORT": str(port)}
+    env |= {"FRAUD_INGESTION_KEY": "a key for this check alone"}
+    words = ["python", "-m", "feature_repo.ingestion_service"]
+    event = {"event_id": "e-1", "event_type": "account_changed", "event_timestamp": time.time_ns() // 1000}
+    event |= {"rider_id": "rider-7", "device_id": "phone-7", "city": "tehran", "change": "email"}
+    with LocalProcess(world.found.command(image, words, env, {}), world.folder / "ingestion.log") as process:
+        process.wait_until(lambda: _answers(f"{url}/readyz"), "ingestion", READY_S)
+        accepted = httpx.post(f"{url}/v1/events", json=event, timeout=30).json().get("accepted")
+    return [*_check_worker(world, image), Row(f"{image.name}: events taken", accepted, "", "1", accepted == 1)]
+
+
 _CHECKS: dict[str, Callable[[World, Image], list[Row]]] = {
     "fraud-transformer": _check_transformer,
     "fraud-lightgbm-predictor": _check_lightgbm,
     "fraud-gnn-predictor": _check_graph,
     "fraud-drift": _check_drift,
     "fraud-decision-log": _check_worker,
-    "fraud-features": _check_worker,
+    "fraud-features": _check_features,
     "fraud-pipelines": _check_steps,
 }
 

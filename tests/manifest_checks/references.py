@@ -132,7 +132,13 @@ def check_accounts(built: Built) -> Iterator[Finding]:
     for thing in built.of("RoleBinding", "ClusterRoleBinding"):
         for subject in thing.get("subjects") or []:
             account = (subject.get("namespace", ""), subject["name"])
-            if subject["kind"] == "ServiceAccount" and account[0] in ours and account not in known:
+            if subject["kind"] != "ServiceAccount":
+                continue
+            if not account[0]:
+                yield Finding(
+                    title(thing), "subjects", f"{account[1]} is without its namespace: the API server refuses it"
+                )
+            elif account[0] in ours and account not in known:
                 yield Finding(title(thing), "subjects", f"there is no service account {'/'.join(account)}")
         role = thing["roleRef"]
         if role["kind"] == "Role" and built.find("Role", role["name"], namespace(thing)) is None:

@@ -58,6 +58,13 @@ REFERENCES = (
         None,
         "no service account fraud-ingestion",
     ),
+    Mutation(
+        "a binding that does not say whose account",
+        "accounts",
+        "RoleBinding fraud-rollout",
+        drop("subjects 0 namespace"),
+        "without its namespace",
+    ),
     Mutation("a role that is gone", "accounts", "Role fraud-rollout", None, "no role fraud-rollout"),
     Mutation(
         "a verb that our code needs",
