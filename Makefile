@@ -160,8 +160,9 @@ pin-images: env ## write the digests of pushed images into the production overla
 deploy: env ## apply OVERLAY (production) to the cluster of kubectl's context; the models that serve go on serving
 	@.ci/deploy manifests/overlays/$(OVERLAY) $(BIN)/python $(MODELS)
 
-rollout: env ## start the rollout pipeline on the challenger (ARGS="--percent 5")
-	@$(BIN)/fraud rollout start $(ARGS)
+MODEL ?= fraud-lightgbm
+rollout: env ## start the rollout pipeline on Kubeflow at HOST, for the challenger of MODEL (fraud-lightgbm)
+	@$(BIN)/fraud rollout submit --host $(HOST) --model $(MODEL)
 
 security: env ## bandit
 	@$(BIN)/python -W ignore -m tests.checks.security

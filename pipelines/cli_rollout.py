@@ -148,6 +148,20 @@ def rollout_run(
         console.print(f"champion: {version.name} {version.version}")
 
 
+@rollout_app.command("submit")
+def rollout_submit(
+    host: Annotated[str, typer.Option(help="Kubeflow Pipelines server to run on.")],
+    model: Annotated[str, typer.Option(help="fraud-lightgbm, and once that is promoted fraud-gnn.")] = "fraud-lightgbm",
+) -> None:
+    """Start the rollout pipeline on Kubeflow for one model, and leave it to itself."""
+    from pipelines import remote, rollout_submission
+    from pipelines.local_stack import MANIFESTS
+
+    policy = MANIFESTS / "policy" / "threshold_settings.yaml"
+    done = rollout_submission.submit(remote.Cluster.at(host), model, policy)
+    console.print(f"{done.name}: {done.link}", soft_wrap=True)
+
+
 class _Rollout:
     """A rollout and what it acts on."""
 

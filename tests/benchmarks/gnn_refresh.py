@@ -77,7 +77,7 @@ def _against_peer(network: FraudGnn, snapshot: Snapshot) -> list[Row]:
         ours, peer, our_encode, peer_encode = in_turn(ROUNDS, *timed)
         whole, encode = compared(ours, peer), compared(our_encode, peer_encode)
         name = f"{threads} thread{'s' * (threads > 1)}"
-        met = whole.ratio >= _LEAST_RATIO if threads == 1 else None
+        met = whole.ratio >= _LEAST_RATIO
         rows += [
             Row(f"layout and encoding, {name}", statistics.median(ours), "s"),
             Row(f"the same with PyG's COO edge index, {name}", whole.peer_s, "s"),

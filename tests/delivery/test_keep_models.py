@@ -12,17 +12,23 @@ import yaml
 
 from components.register_model.logic import MODELS
 from manifests.keep_models import champion_of, keep_models, main
-from pipelines.deploy import DETECTOR, DRIFT, GNN, manifest, with_model, with_transformer_env
 from pipelines.registry_export import Lineage, RegisteredModel, Registry, Version
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 FUSION = "FRAUD_TRANSFORMER_FUSION_URI"
+DETECTOR = "fraud-detector"
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """An InferenceService of the repository."""
+    found: dict[str, Any] = yaml.safe_load((BASE / "inference_services" / f"{name.replace('-', '_')}.yaml").read_text())
+    return found
 
 
 @pytest.fixture
 def built() -> dict[str, Any]:
     """The detector as the repository has it, of another image."""
-    detector = manifest(BASE, DETECTOR)
+    detector = manifest(DETECTOR)
     detector["spec"]["transformer"]["containers"][0]["image"] = "fraud-transformer@sha256:new"
     return detector
 
@@ -30,8 +36,11 @@ def built() -> dict[str, Any]:
 @pytest.fixture
 def live() -> dict[str, Any]:
     """The detector as it runs: what rollouts wrote, and what the cluster adds."""
-    detector = with_model(manifest(BASE, DETECTOR), "pvc://fraud-bundles/fraud-lightgbm/2-abc")
-    with_transformer_env(detector, {FUSION: "pvc://fraud-bundles/fraud-fusion/2-abc"})
+    detector = manifest(DETECTOR)
+    detector["spec"]["predictor"]["model"]["storageUri"] = "pvc://fraud-bundles/fraud-lightgbm/2-abc"
+    for variable in detector["spec"]["transformer"]["containers"][0]["env"]:
+        if variable["name"] == FUSION:
+            variable["value"] = "pvc://fraud-bundles/fraud-fusion/2-abc"
     detector["spec"]["predictor"]["canaryTrafficPercent"] = 10
     detector["metadata"]["resourceVersion"] = "7"
     return {**detector, "status": {"url": "http://fraud-detector.example"}}
@@ -94,16 +103,16 @@ def champion() -> dict[str, str]:
 
 
 def test_what_serves_no_model_yet_gets_the_champion(built: dict[str, Any], live: dict[str, Any]) -> None:
-    for running in ([], [manifest(BASE, DETECTOR)]):
+    for running in ([], [manifest(DETECTOR)]):
         (first,) = keep_models([built], running, champion())
         assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://fraud-bundles/fraud-lightgbm/3-abc"
         assert environment(first)[FUSION] == "pvc://fraud-bundles/fraud-fusion/3-abc"
     assert keep_models([built], [live], champion()) == keep_models([built], [live])
 
 
-@pytest.mark.parametrize("name", [DETECTOR, GNN, DRIFT])
+@pytest.mark.parametrize("name", [DETECTOR, "fraud-gnn", "fraud-drift"])
 def test_every_placeholder_of_the_manifests_is_known(name: str) -> None:
-    (filled,) = keep_models([manifest(BASE, name)], [], champion())
+    (filled,) = keep_models([manifest(name)], [], champion())
     assert "0-000000000000" not in str(filled)
 
 

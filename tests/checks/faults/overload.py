@@ -24,7 +24,7 @@ _LEAST_GOODPUT = 0.5
 _LEAST_GAIN = 2.0
 _UNLIMITED = {f"FRAUD_SERVER_{name}_IN_FLIGHT": "1000000" for name in ("LEAST", "START", "MOST")}
 # Some rows a request, so that the client, which shares the machine, is not what is overloaded.
-_EVENTS, _ROWS = 4, 8
+_EVENTS, _ROWS = 4, 64
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def overloads(stack: SmallStack, folder: Path, seconds: float, late_ms: fl
     measured = None
     for name, service, body in (
         ("transformer", stack.transformer, of_transformer(events[:_EVENTS])),
-        ("graph predictor", stack.gnn, await of_gnn(events[: 2 * _ROWS], graphs)),
+        ("graph predictor", stack.gnn, await of_gnn(events[:_ROWS], graphs)),
         ("LightGBM predictor", stack.lightgbm, trees),
     ):
         measured = await overloaded(service, body, seconds)

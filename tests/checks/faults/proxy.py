@@ -50,10 +50,13 @@ class Proxy:
             except OSError:
                 writer.transport.abort()  # as a port that nobody listens on
                 return
+            pipes = (self._pipe(reader, there_writer, answers=False), self._pipe(there, writer, answers=True))
+            ways = [asyncio.create_task(pipe) for pipe in pipes]
             try:
-                ways = [self._pipe(reader, there_writer, answers=False), self._pipe(there, writer, answers=True)]
-                await asyncio.wait([asyncio.create_task(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for way in ways:
+                    way.cancel()
                 for side in (writer, there_writer):
                     side.transport.abort()
 

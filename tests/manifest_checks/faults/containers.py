@@ -151,6 +151,7 @@ CONTAINERS = (
         "ServingRuntime fraud-gnn",
         put("spec containers 0 lifecycle", {"preStop": {"sleep": {"seconds": 5}}}),
         "lifecycle",
+        by_definition=True,
     ),
     Mutation(
         "more asked for than allowed",
