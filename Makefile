@@ -162,7 +162,8 @@ deploy: env ## apply OVERLAY (production) to the cluster of kubectl's context; t
 
 MODEL ?= fraud-lightgbm
 rollout: env ## start the rollout pipeline on Kubeflow at HOST, for the challenger of MODEL (fraud-lightgbm)
-	@$(BIN)/fraud rollout submit --host $(HOST) --model $(MODEL)
+	@FRAUD_PIPELINES_IMAGE=$${FRAUD_PIPELINES_IMAGE:-$$(cat $(DIGESTS)/fraud-pipelines 2>/dev/null || echo fraud-pipelines:$(VERSION))} \
+	  $(BIN)/fraud rollout submit --host $(HOST) --model $(MODEL)
 
 security: env ## bandit
 	@$(BIN)/python -W ignore -m tests.checks.security

@@ -68,7 +68,7 @@ def answer(rows: Sequence[Any], published: Published) -> bytes:
     numbers, repeated = published.stream_seq.tolist(), published.repeated.tolist()
     events = []
     for row, given in enumerate(rows):
-        told: dict[str, Any] = {"event_id": given.get("event_id") if isinstance(given, dict) else None}
+        told: dict[str, Any] = {"event_id": _event_id(given)}
         if row in reasons:
             told |= {"outcome": "refused", "reasons": reasons[row]}
         else:
@@ -77,3 +77,9 @@ def answer(rows: Sequence[Any], published: Published) -> bytes:
     duplicates = sum(repeated)
     counts = {"accepted": len(rows) - duplicates - len(reasons), "duplicate": duplicates, "refused": len(reasons)}
     return orjson.dumps(counts | {"events": events})
+
+
+def _event_id(given: Any) -> Any:
+    """The id that an event came with; None for a list or an object, which may be nested deeper than can be answered."""
+    found = given.get("event_id") if isinstance(given, dict) else None
+    return None if isinstance(found, dict | list) else found

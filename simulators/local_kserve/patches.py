@@ -27,7 +27,7 @@ def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
     for operation in operations:
         try:
             _apply(result, operation)
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
             raise ApiError(422, "Invalid", f"JSON patch operation {operation} does not apply: {error!r}") from None
     return result
 

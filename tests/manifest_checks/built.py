@@ -61,6 +61,7 @@ class Pod:
         containers: init containers included.
         job: whether it ends by itself.
         isvc: name of the InferenceService whose component it is.
+        annotations: those of its template.
     """
 
     owner: str
@@ -71,6 +72,7 @@ class Pod:
     containers: tuple[Container, ...]
     job: bool = False
     isvc: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def service_account(self) -> str:
@@ -158,9 +160,18 @@ def _of_template(thing: Object) -> Pod:
     path = _TEMPLATES[thing["kind"]]
     template = at(thing, path)
     spec, path = template["spec"], f"{path}.spec"
-    marks = (template.get("metadata") or {}).get("labels") or {}
+    given = template.get("metadata") or {}
     owner = title(thing)
-    return Pod(owner, namespace(thing), marks, spec, path, _containers(owner, spec, path), thing["kind"] in _JOBS)
+    return Pod(
+        owner,
+        namespace(thing),
+        given.get("labels") or {},
+        spec,
+        path,
+        _containers(owner, spec, path),
+        job=thing["kind"] in _JOBS,
+        annotations=given.get("annotations") or {},
+    )
 
 
 def _of_service(thing: Object, built: Built) -> Iterator[Pod]:

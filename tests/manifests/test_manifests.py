@@ -9,6 +9,7 @@ import pytest
 from tests.manifest_checks import building, custom_kinds, findings
 from tests.manifest_checks.core_kinds import is_core
 
+ROOT = building.ROOT
 NO_KUBECTL = building.without_kubectl()
 BUILDS = building.builds()
 needs_kubectl = pytest.mark.skipif(bool(NO_KUBECTL), reason=NO_KUBECTL)
@@ -42,6 +43,15 @@ def test_kinds_that_no_definition_judges_are_named() -> None:
 def test_the_builds_hold_what_the_checks_are_about() -> None:
     kinds = {thing["kind"] for folders in BUILDS for thing in building.build(*folders).objects}
     assert {"Namespace", "ConfigMap", "Deployment", "Service", "InferenceService", "ServingRuntime"} <= kinds
+
+
+@needs_kubectl
+def test_the_steps_of_a_training_run_have_the_image_of_the_job_that_starts_it() -> None:
+    production = building.build(ROOT / "manifests" / "overlays" / "production")
+    pod = next(pod for pod in production.pods if pod.owner == "CronJob fraud-retraining")
+    train = next(container for container in pod.containers if not container.init)
+    assert "@sha256:" in train.spec["image"]
+    assert train.env["FRAUD_PIPELINES_IMAGE"]["value"] == train.spec["image"]
 
 
 @needs_kubectl

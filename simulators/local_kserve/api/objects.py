@@ -128,7 +128,8 @@ def _dry_run(request: web.Request) -> bool:
 async def _body(request: web.Request, kind: type) -> Any:
     try:
         body = await request.json()
-    except json.JSONDecodeError as error:
+    # The latter two: no UTF-8, and arrays within arrays without end.
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, "BadRequest", f"the body is not JSON: {error}") from error
     if not isinstance(body, kind):
         raise ApiError(400, "BadRequest", f"the body must be a JSON {'array' if kind is list else 'object'}")

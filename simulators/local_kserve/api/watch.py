@@ -30,8 +30,12 @@ async def watch(
         shown: an object as the client wants to see it.
     """
     since = request.query.get("resourceVersion", "")
-    seconds = float(request.query.get("timeoutSeconds", _LONGEST_S))
-    if since not in {"", "0"} and controller.events.expired(int(since)):
+    try:
+        seconds = int(request.query.get("timeoutSeconds", _LONGEST_S))
+        expired = since not in {"", "0"} and controller.events.expired(int(since))
+    except ValueError as error:
+        raise ApiError(400, "BadRequest", f"resourceVersion and timeoutSeconds must be numbers: {error}") from None
+    if expired:
         raise ApiError(410, "Expired", f"too old resource version: {since}")
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)

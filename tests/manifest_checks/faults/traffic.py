@@ -110,6 +110,22 @@ TRAFFIC = (
         build="production",
     ),
     Mutation(
+        "a page of metrics behind a sidecar",
+        "mesh",
+        "Deployment fraud-drift-bridge",
+        drop("spec template metadata annotations"),
+        "turns Prometheus away on 9100",
+        build="production",
+    ),
+    Mutation(
+        "a port of metrics that wants an identity",
+        "mesh",
+        "PeerAuthentication fraud-gnn-metrics",
+        drop("spec portLevelMtls 9091"),
+        "turns Prometheus away on 9091",
+        build="production",
+    ),
+    Mutation(
         "a metric that nobody has",
         "queries",
         "PrometheusRule fraud-serving",

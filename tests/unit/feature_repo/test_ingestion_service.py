@@ -156,6 +156,7 @@ def test_a_line_that_is_not_json_costs_no_other_its_place(services: list[str], s
         (b"null", {}, 202),
         (b'[{"amount": 1e999}]', {}, 400),
         (b'[{"event_id": "e", "amount": 1e40, "fare": 123456789012345678901234567890}]', {}, 202),
+        (b'{"event_id": ' + b"[" * 1000 + b"]" * 1000 + b"}", {}, 202),
         (b'[{"event_id": {"a": [1]}, "event_type": [], "amount": true, "' + b"n" * 10_000 + b'": 1}]', {}, 202),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import urllib.error
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -254,6 +255,30 @@ def test_what_kserve_would_refuse_is_refused(
     assert (refusal.value.status, status["kind"], status["code"]) == (code, "Status", code)
     assert words in status["message"]
     assert api.list_namespaced_custom_object(*PLACE)["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code"),
+    [
+        ("POST", "", b"\xff", 400),
+        ("POST", "", b"[" * 100_000, 400),
+        ("PATCH", "/echo", b'[{"op": "add", "path": 5, "value": 1}]', 422),
+        ("GET", "?watch=true&resourceVersion=latest", None, 400),
+        ("GET", "?watch=true&timeoutSeconds=soon", None, 400),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_status(  # noqa: PLR0917 - a request, and what it is answered
+    local: LocalKServe, api: Any, method: str, path: str, body: bytes | None, code: int
+) -> None:
+    api.create_namespaced_custom_object(*PLACE, isvc("echo"))
+    group, version, namespace, plural = PLACE
+    url = f"{local.url}/apis/{group}/{version}/namespaces/{namespace}/{plural}{path}"
+    kind = {"content-type": "application/json-patch+json"}
+    request = urllib.request.Request(url, body, kind, method=method)
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=10)
+    status = json.loads(refusal.value.read())
+    assert (refusal.value.code, status["kind"], status["code"]) == (code, "Status", code)
 
 
 def test_an_object_that_was_read_elsewhere_is_not_created_again(api: Any) -> None:
