@@ -57,7 +57,11 @@ class Volumes:
             await _fetch(uri, folder)
             return folder
         claim, _, path = uri.removeprefix(_PVC).partition("/")
-        found = self._claim(claim) / path
+        root = self._claim(claim).resolve()
+        found = (root / path).resolve()
+        # As a kubelet does of a subPath, whose `..` or link may lead out of the volume.
+        if not found.is_relative_to(root):
+            raise RevisionFailed(f"cannot mount {uri}: it leads out of the claim")
         if not found.is_dir():
             raise RevisionFailed(f"cannot mount {uri}: there is no folder {found}")
         return found

@@ -55,6 +55,15 @@ def test_a_failed_look_at_the_cluster_applies_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "applied").exists()
 
 
+def test_an_overlay_that_was_never_pinned_is_not_applied(tmp_path: Path) -> None:
+    built = f"image: host/fraud-x@sha256:{'0' * 64}"
+    program(tmp_path / "kubectl", f"case $1 in kustomize) echo '{built}' ;; *) touch {tmp_path}/asked ;; esac")
+    done = run(tmp_path, "deploy", "manifests/overlays/production", "python3")
+    assert done.returncode == 1
+    assert "host/fraud-x@sha256" in done.stderr
+    assert not (tmp_path / "asked").exists()
+
+
 def test_a_pushed_image_is_named_by_its_digest_in_that_registry(tmp_path: Path) -> None:
     program(
         tmp_path / "docker", f'test "$1" = image && printf "other/fraud-x@sha256:0\\nhost/a/fraud-x@{DIGEST}\\n"; true'

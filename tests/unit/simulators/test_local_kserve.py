@@ -16,7 +16,9 @@ import pytest
 from kubernetes.client import ApiException
 
 from simulators.local_kserve import LocalKServe, LocalKServeError
+from simulators.local_kserve.errors import RevisionFailed
 from simulators.local_kserve.patches import merge_patch
+from simulators.local_kserve.volumes import Volumes
 from tests.local_kserve import PLACE, alive, custom, infer, isvc, patch, start, until
 
 
@@ -160,6 +162,16 @@ def test_model_runs_as_its_runtime_says(local: LocalKServe, api: Any, tmp_path: 
     patch(api, "echo", {"model": {"storageUri": f"file://{tmp_path}/absent"}})
     with pytest.raises(LocalKServeError, match=r"cannot fetch file://.*/absent"):
         local.wait_ready("echo")
+
+
+@pytest.mark.parametrize("path", ["../secret", "a/../../secret", "link"])
+async def test_a_path_that_leads_out_of_its_claim_is_not_mounted(path: str, tmp_path: Path) -> None:
+    for folder in ("claim", "secret"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "claim" / "link").symlink_to(tmp_path / "secret")
+    volumes = Volumes(tmp_path, {}, {"bundles": tmp_path / "claim"})
+    with pytest.raises(RevisionFailed, match="leads out of the claim"):
+        await volumes._model(f"pvc://bundles/{path}", tmp_path / "model")
 
 
 def test_a_claim_is_mounted_as_a_cluster_would(local: LocalKServe, api: Any) -> None:
