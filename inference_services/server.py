@@ -46,6 +46,7 @@ from inference_services.request_scope import RequestScope, Uncaught
 from inference_services.served import Served
 from inference_services.server_settings import ServerSettings
 from inference_services.shedding import SheddingInterceptor, SheddingMiddleware, show
+from inference_services.time_slice import ask_for_short_slices
 from inference_services.tokens import TokenFile
 from inference_services.tracing import start_tracing
 
@@ -135,6 +136,8 @@ def serve(
         model_dir: whether the service takes a bundle through `--model_dir`.
         add_routes: adds routes beside KServe's own.
     """
+    # First, so that all threads have them.
+    ask_for_short_slices()
     lines = configure_logging(_MISTAKES)
     parser = argparse.ArgumentParser(description=description, parents=[kserve.model_server.parser])
     if model_dir:
