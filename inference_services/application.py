@@ -17,19 +17,21 @@ from inference_services.request_scope import Application, Message, Receive, Send
 class ServiceApplication(FastAPI):
     """Leaves out KServe's timing of requests, which ends in log lines that nobody reads here."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._outermost: Application = super().__call__
+
     @classmethod
     def like(cls, app: FastAPI) -> ServiceApplication:
         """A new one with the settings of KServe's."""
         response = app.router.default_response_class
-        made = cls(
+        return cls(
             title=app.title, version=app.version, docs_url=app.docs_url, redoc_url=None, default_response_class=response
         )
-        made._outermost = super(cls, made).__call__
-        return made
 
     def surround(self, middleware: Any, **options: Any) -> None:
         """Puts an ASGI middleware around all that is there: the last one added runs first."""
-        self._outermost: Application = middleware(self._outermost, **options)
+        self._outermost = middleware(self._outermost, **options)
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         """As FastAPI's, inside its own layers."""

@@ -47,7 +47,10 @@ class DrainingServer(ModelServer):
         self._signalled = asyncio.Event()
 
     def register_signal_handler(self) -> None:
-        """Leaves the signals to `_serve`: uvicorn would close its port at once. It is not loaded yet."""
+        """Leaves the signals to `_serve`: uvicorn would close its port at once.
+
+        KServe calls this when uvicorn is made and not loaded yet: the moment to say how it is to serve.
+        """
         self._rest_server._server.capture_signals = contextlib.nullcontext
         config = self._rest_server.config
         config.http = OneWriteProtocol
