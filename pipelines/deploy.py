@@ -9,36 +9,8 @@ import yaml
 from kubernetes.client import ApiException
 
 from components.canary import FUSION_URI
-from components.kserve_api import (
-    DETECTOR,
-    DRIFT,
-    GNN,
-    GROUP,
-    NAMESPACE,
-    PLURAL,
-    VERSION,
-    create,
-    get,
-    patch,
-    with_transformer_env,
-)
+from components.kserve_api import DETECTOR, create, patch, with_transformer_env
 from pipelines.errors import StepError
-
-__all__ = [
-    "DETECTOR",
-    "DRIFT",
-    "GNN",
-    "GROUP",
-    "NAMESPACE",
-    "PLURAL",
-    "VERSION",
-    "apply",
-    "deploy_detector",
-    "get",
-    "manifest",
-    "patch",
-    "with_model",
-]
 
 
 def manifest(manifests: Path, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import redis
 from rich.console import Console
 
+from components import kserve_api
 from components.canary import Canary, raise_to
 from components.rollout import check_fusion
 from components.volumes import VolumeSettings
@@ -140,16 +141,16 @@ class Stack:
         check_fusion(fusion.folder, pairs)
         champion = self.models
         addresses = [version.storage_uri for version in (champion.lightgbm, candidate, fusion, champion.fusion)]
-        raise_to(self.kserve.api(), Canary(deploy.DETECTOR, *addresses), percent, _READY_S)
+        raise_to(self.kserve.api(), Canary(kserve_api.DETECTOR, *addresses), percent, _READY_S)
 
     def share(self, revision: str) -> float:
         """The part of the detector's predictor requests that `revision` answered."""
-        counts = {k: v for k, v in self.kserve.requests().items() if k.startswith(f"{deploy.DETECTOR}-predictor")}
+        counts = {k: v for k, v in self.kserve.requests().items() if k.startswith(f"{kserve_api.DETECTOR}-predictor")}
         return counts.get(revision, 0) / max(sum(counts.values()), 1)
 
     def predictor_traffic(self) -> list[dict[str, Any]]:
         """Percent by revision, as KServe's status gives it."""
-        status = deploy.get(self.kserve.api(), deploy.DETECTOR)["status"]
+        status = kserve_api.get(self.kserve.api(), kserve_api.DETECTOR)["status"]
         traffic: list[dict[str, Any]] = status["components"]["predictor"]["traffic"]
         return traffic
 
@@ -213,15 +214,15 @@ def running(
         bar = progress("InferenceServices ready")
         api = kserve.api()
         # The detector's transformer calls the graph model: that one comes first.
-        deploy.apply(api, deploy.with_model(deploy.manifest(MANIFESTS, deploy.GNN), models.gnn.storage_uri))
-        drift = deploy.with_model(deploy.manifest(MANIFESTS, deploy.DRIFT), models.lightgbm.storage_uri)
+        deploy.apply(api, deploy.with_model(deploy.manifest(MANIFESTS, kserve_api.GNN), models.gnn.storage_uri))
+        drift = deploy.with_model(deploy.manifest(MANIFESTS, kserve_api.DRIFT), models.lightgbm.storage_uri)
         deploy.apply(api, drift)
-        kserve.wait_ready(deploy.GNN)
+        kserve.wait_ready(kserve_api.GNN)
         bar(1, 3)
         deploy.deploy_detector(api, MANIFESTS, models.lightgbm.storage_uri, models.fusion.storage_uri)
-        detector_url = kserve.wait_ready(deploy.DETECTOR)["status"]["url"]
+        detector_url = kserve.wait_ready(kserve_api.DETECTOR)["status"]["url"]
         bar(2, 3)
-        drift_url = kserve.wait_ready(deploy.DRIFT)["status"]["url"]
+        drift_url = kserve.wait_ready(kserve_api.DRIFT)["status"]["url"]
         bar(3, 3)
         bridge = [sys.executable, "-m", "inference_services.drift_detector.bridge"]
         env |= {"FRAUD_DRIFT_BRIDGE_REDIS_URL": store.url, "FRAUD_DRIFT_BRIDGE_TARGET_URL": drift_url}

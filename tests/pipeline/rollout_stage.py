@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from components import kserve_api
 from components.model_registry import ModelSet, ModelVersion
 from components.register_model.logic import MODELS, publish
 from inference_services.bundle import verify
@@ -84,7 +85,7 @@ class Stage:
             thread.join()
 
     def _send(self, done: threading.Event) -> None:
-        status = {name: deploy.get(self.api, name)["status"] for name in (deploy.DETECTOR, deploy.GNN)}
+        status = {name: kserve_api.get(self.api, name)["status"] for name in (kserve_api.DETECTOR, kserve_api.GNN)}
         doors = {name: urlsplit(found["components"]["predictor"]["url"]) for name, found in status.items()}
         kept = {name: http.client.HTTPConnection(door.hostname or "", door.port) for name, door in doors.items()}
         while not done.is_set():
@@ -104,7 +105,7 @@ class Stage:
         gnn = {v.version: v for v in (self.champion.gnn, self.challenger.gnn)}
         found = [
             Answer({s: np.zeros(1) for s in _SCORES}, f"{version}-{known[version].sha12}", {}) if version else None
-            for version, known in ((answers.get(deploy.DETECTOR), lightgbm), (answers.get(deploy.GNN), gnn))
+            for version, known in ((answers.get(kserve_api.DETECTOR), lightgbm), (answers.get(kserve_api.GNN), gnn))
         ]
         batch = decisions(1, lightgbm=found[0], gnn=found[1], graph=None, decided_at=time.time_ns() // 1000)
         return next(iter(batch.encode()))
@@ -129,8 +130,8 @@ def _published(folder: Path, root: Path, version: int) -> ModelVersion:
 def set_stage(kserve: LocalKServe, champion: ModelSet, challenger: ModelSet, home: Path) -> Stage:
     """Deploys the champion."""
     api = kserve.api()
-    deploy.apply(api, deploy.with_model(deploy.manifest(MANIFESTS, deploy.GNN), champion.gnn.storage_uri))
+    deploy.apply(api, deploy.with_model(deploy.manifest(MANIFESTS, kserve_api.GNN), champion.gnn.storage_uri))
     deploy.deploy_detector(api, MANIFESTS, champion.lightgbm.storage_uri, champion.fusion.storage_uri)
-    for service in (deploy.GNN, deploy.DETECTOR):
+    for service in (kserve_api.GNN, kserve_api.DETECTOR):
         kserve.wait_ready(service)
     return Stage(kserve, home, champion, challenger)

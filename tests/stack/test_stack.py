@@ -23,6 +23,7 @@ import pytest
 import redis
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
+from components import kserve_api
 from components.train_gnn.entity_graph import EntityLog
 from components.train_gnn.replay import score_log
 from feature_repo.datasets import snapshot
@@ -120,7 +121,7 @@ def test_batches_and_single_events_agree(stack: Stack, events: EventBatch) -> No
 
 def test_kserves_own_clients(stack: Stack, events: EventBatch) -> None:
     expected = decided(stack, events, 4)["fraud_probability"]
-    status = deploy.get(stack.kserve.api(), deploy.DETECTOR)["status"]
+    status = kserve_api.get(stack.kserve.api(), kserve_api.DETECTOR)["status"]
     grpc = status["components"]["transformer"]["grpcUrl"].removeprefix("grpc://")
 
     async def ask() -> tuple[Any, Any]:
@@ -148,7 +149,7 @@ def test_kubectl_shows_the_services(stack: Stack, company: Company) -> None:
         isvc["metadata"]["name"]: next(c["status"] for c in isvc["status"]["conditions"] if c["type"] == "Ready")
         for isvc in shown["items"]
     }
-    assert ready == dict.fromkeys((deploy.DETECTOR, deploy.DRIFT, deploy.GNN), "True")
+    assert ready == dict.fromkeys((kserve_api.DETECTOR, kserve_api.DRIFT, kserve_api.GNN), "True")
 
 
 def test_tritonclient(stack: Stack, events: EventBatch) -> None:
@@ -349,7 +350,9 @@ def test_without_lightgbm_the_graph_model_decides(stack: Stack, events: EventBat
 
 def test_without_the_graph_model_lightgbm_decides(stack: Stack, events: EventBatch) -> None:
     api = stack.kserve.api()
-    api.delete_namespaced_custom_object(deploy.GROUP, deploy.VERSION, "fraud", deploy.PLURAL, deploy.GNN)
+    api.delete_namespaced_custom_object(
+        kserve_api.GROUP, kserve_api.VERSION, "fraud", kserve_api.PLURAL, kserve_api.GNN
+    )
     found = wait_for_degraded(stack, events, "gnn")
     assert found["gnn_probability"] == [-1.0]
     assert 0 <= found["lightgbm_probability"][0] <= 1
@@ -423,6 +426,6 @@ def test_the_policy_of_the_manifests_is_the_latency_budget() -> None:
     import yaml
 
     policy = yaml.safe_load((ROOT / "manifests/base/policy/threshold_settings.yaml").read_text())
-    env = deploy.manifest(ROOT / "manifests/base", deploy.DETECTOR)["spec"]["transformer"]["containers"][0]["env"]
+    env = deploy.manifest(ROOT / "manifests/base", kserve_api.DETECTOR)["spec"]["transformer"]["containers"][0]["env"]
     given = {item["name"]: item["value"] for item in env}
     assert float(given["FRAUD_TRANSFORMER_LATENCY_BUDGET_MS"]) == policy["latency_budget_ms"]

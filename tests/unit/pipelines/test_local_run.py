@@ -16,6 +16,7 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import load_repo_config
 from kubernetes.client import ApiException
 
+from components import kserve_api
 from components.errors import RegistryError
 from components.rollout import check_fusion
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
@@ -85,7 +86,7 @@ def test_deploying_again_ends_a_canary() -> None:
             return {}
 
     api = Api()
-    deploy.apply(api, deploy.manifest(ROOT / "manifests" / "base", deploy.DETECTOR))
+    deploy.apply(api, deploy.manifest(ROOT / "manifests" / "base", kserve_api.DETECTOR))
     assert api.patched["spec"]["predictor"]["canaryTrafficPercent"] is None
 
 
