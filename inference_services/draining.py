@@ -14,6 +14,7 @@ from typing import Any
 
 from kserve import ModelServer
 
+from inference_services.garbage import settle
 from inference_services.one_write import OneWriteProtocol
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -59,6 +60,7 @@ class DrainingServer(ModelServer):
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
+        settle()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signalled.set)
         serving = asyncio.gather(*self.servers)
