@@ -1,7 +1,7 @@
 """KServe's FastAPI application, with middlewares of ours around it.
 
-What `FastAPI.add_middleware` adds lies behind six layers of FastAPI's and Starlette's own, which do nothing for a request
-that our middlewares answer, and leave no way in behind some of them, as `DirectRoute` needs it.
+What `FastAPI.add_middleware` adds lies behind six layers of FastAPI's and Starlette's own, which do nothing for a
+request that our middlewares answer, and leave no way in behind some of them, as `DirectRoute` needs it.
 """
 
 from __future__ import annotations

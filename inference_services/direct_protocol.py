@@ -9,7 +9,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from inference_services.asgi import Answer, Header, Message, Receive, Send
-from inference_services.direct_route import DirectRoute, Form
+from inference_services.direct_form import Form
+from inference_services.direct_route import DirectRoute
 from inference_services.protocol import MAX_BODY_BYTES
 from inference_services.request_context import REQUEST_ID
 

@@ -26,6 +26,7 @@ from inference_services import eager
 from inference_services.admission import AdmissionLimit
 from inference_services.asgi import Answer, Application, Header, Message, Receive, Send
 from inference_services.authentication import refusal
+from inference_services.direct_form import Form, form_of
 from inference_services.errors import InvalidRequest
 from inference_services.metrics import CallMetrics, Outcome
 from inference_services.request_context import RequestContext, adopt, serving
@@ -37,29 +38,9 @@ from inference_services.tokens import TokenFile
 from inference_services.tracing import request_span
 from inference_services.v2 import Tensors
 from inference_services.v2_model import V2Model
-from inference_services.v2_rest import HEADER_LENGTH, decode, encode
-
-_PREFIX, _SUFFIX, _VERSIONS = b"/v2/models/", b"/infer", "/versions/"
-_HEADER_LENGTH = HEADER_LENGTH.encode()
-_JSON, _BINARY = b"application/json", b"application/octet-stream"
-_JSON_KINDS = frozenset({_JSON, b"application/json; charset=utf-8"})
+from inference_services.v2_rest import decode, encode
 
 log = logging.getLogger("fraud")
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How a plain request is written.
-
-    Attributes:
-        model: that it asks.
-        length: bytes of its body.
-        header_length: bytes of JSON at the beginning of the body; None when it is JSON as a whole.
-    """
-
-    model: V2Model
-    length: int
-    header_length: int | None
 
 
 class Exchange(Protocol):
@@ -132,34 +113,11 @@ class DirectRoute:
         self._waiting: deque[_Taken] = deque()
 
     def form(self, url: bytes, headers: Sequence[Header]) -> Form | None:
-        """The form of a POST request; None when it is for the application, for one that has no valid token."""
-        model = self._model(url)
-        if model is None or (self._tokens is not None and refusal(self._tokens, headers) is not None):
+        """The form of a POST request; None when it is for the application, as one that has no valid token."""
+        form = form_of(url, headers, self._models)
+        if form is None or (self._tokens is not None and refusal(self._tokens, headers) is not None):
             return None
-        kind, length, header_length = None, b"", b""
-        for name, value in headers:
-            if name == b"content-type":
-                kind = value
-            elif name == b"content-length":
-                length = value
-            elif name == _HEADER_LENGTH:
-                header_length = value
-            elif name.startswith(b"ce-"):  # a CloudEvent is answered with one
-                return None
-        if not length:
-            return None
-        # tritonclient names no type.
-        if not header_length:
-            return Form(model, int(length), None) if kind is None or kind in _JSON_KINDS else None
-        plain = header_length.isdigit() and kind in (None, _BINARY)
-        return Form(model, int(length), int(header_length)) if plain else None
-
-    def _model(self, url: bytes) -> V2Model | None:
-        if not (url.startswith(_PREFIX) and url.endswith(_SUFFIX) and url.isascii()):
-            return None
-        name, versioned, version = url[len(_PREFIX) : -len(_SUFFIX)].decode().partition(_VERSIONS)
-        model = self._models.get_model(name)
-        return model if isinstance(model, V2Model) and (not versioned or version == model.version) else None
+        return form
 
     def take(self, exchange: Exchange) -> None:
         """Takes a request on, to be answered in the event loop's next turn, or refuses it."""
