@@ -116,19 +116,16 @@ class AdmissionLimit:
             self._window_end = now + _WINDOW_S
 
     async def serve(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Makes the call for an admitted request, and releases it with the time that it took."""
-        begin, waits, lag = monotonic(), Waits(), 0.0
-        token = _waits.set(waits)
-        try:
-            # Lets all who came at the same time be counted before one is served.
-            await asyncio.sleep(0)
-            lag = monotonic() - begin
+        """Makes the call for a request that has just been admitted, and releases it with the time that it took."""
+        begin = monotonic()
+        # Lets all who came at the same time be counted before one is served.
+        await asyncio.sleep(0)
+        with self.serving(begin):
             return await call()
-        finally:
-            _waits.reset(token)
-            now = monotonic()
-            covered, number = _covered(waits) if waits else (0.0, 0)
-            self.release(now - begin - covered + number * _ROUNDS * lag, now)
+
+    def serving(self, admitted: float) -> _Serving:
+        """Around what is done for a request that was admitted then, on the clock of `time.monotonic`: releases it."""
+        return _Serving(self, admitted)
 
     def _move(self) -> None:
         slow = sorted(self._took)[int(len(self._took) * _SHARE)]
@@ -143,6 +140,27 @@ class AdmissionLimit:
         self._limit = min(max(wanted, self._bounds.least), self._bounds.most)
         self._took.clear()
         self._peak = self.in_flight
+
+
+class _Serving:
+    """See `AdmissionLimit.serving`; the time between the admission and its begin is one round of the event loop."""
+
+    __slots__ = ("_admitted", "_lag", "_limit", "_token", "_waits")
+
+    def __init__(self, limit: AdmissionLimit, admitted: float) -> None:
+        self._limit = limit
+        self._admitted = admitted
+
+    def __enter__(self) -> None:
+        self._lag = monotonic() - self._admitted
+        self._waits: Waits = []
+        self._token = _waits.set(self._waits)
+
+    def __exit__(self, *_: object) -> None:
+        _waits.reset(self._token)
+        now = monotonic()
+        covered, number = _covered(self._waits) if self._waits else (0.0, 0)
+        self._limit.release(now - self._admitted - covered + number * _ROUNDS * self._lag, now)
 
 
 def _covered(intervals: Waits) -> tuple[float, int]:

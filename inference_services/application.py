@@ -1,7 +1,7 @@
 """KServe's FastAPI application, with middlewares of ours around it.
 
-What `FastAPI.add_middleware` adds lies behind six layers of FastAPI's and Starlette's own, which cost an inference
-request more than the trees do, and do nothing for one that our middlewares answer.
+What `FastAPI.add_middleware` adds lies behind six layers of FastAPI's and Starlette's own, which do nothing for a
+request that our middlewares answer, and leave no way in behind some of them, as `DirectRoute` needs it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from typing import Any
 from fastapi import FastAPI
 from timing_asgi import TimingMiddleware  # type: ignore[import-untyped]
 
-from inference_services.request_scope import Application, Message, Receive, Send
+from inference_services.asgi import Application, Message, Receive, Send
 
 
 class ServiceApplication(FastAPI):
-    """Leaves out KServe's timing of requests, which ends in log lines that nobody reads here."""
+    """Leaves out KServe's timing of requests, which ends in log lines that nobody reads here.
+
+    Attributes:
+        outermost: the application with all that surrounds it.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._outermost: Application = super().__call__
+        self.outermost: Application = super().__call__
 
     @classmethod
     def like(cls, app: FastAPI) -> ServiceApplication:
@@ -31,7 +35,7 @@ class ServiceApplication(FastAPI):
 
     def surround(self, middleware: Any, **options: Any) -> None:
         """Puts an ASGI middleware around all that is there: the last one added runs first."""
-        self._outermost = middleware(self._outermost, **options)
+        self.outermost = middleware(self.outermost, **options)
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         """As FastAPI's, inside its own layers."""
@@ -40,4 +44,4 @@ class ServiceApplication(FastAPI):
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serves one request, or the lifespan."""
-        await self._outermost(scope, receive, send)
+        await self.outermost(scope, receive, send)

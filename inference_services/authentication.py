@@ -7,15 +7,14 @@ headers here: whoever reaches the port past the sidecar could write any.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
-import orjson
 from grpc.aio import ServerInterceptor
 
 from feature_repo.tokens import AUTHORIZATION
-from inference_services.request_scope import Application, Message, Receive, Send
+from inference_services.asgi import Answer, Application, Header, Message, Receive, Send
 from inference_services.tokens import TokenFile
 
 REFUSED = "a bearer token is needed: send the header `authorization: Bearer <token>`"
@@ -25,7 +24,6 @@ _OPEN_METHODS = frozenset(
     f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")
 )
 _HEADER = AUTHORIZATION.encode()
-_BODY = orjson.dumps({"error": REFUSED})
 
 
 class Authentication:
@@ -44,15 +42,18 @@ class Authentication:
         """Passes on, or refuses."""
         if scope["type"] != "http" or _is_open(scope):
             return await self._app(scope, receive, send)
-        given = next((value for name, value in scope["headers"] if name == _HEADER), None)
-        if given is not None and self._tokens.accepts(given):
-            return await self._app(scope, receive, send)
-        # RFC 6750, section 3: no error code for a request that brought nothing.
-        challenge = b"Bearer" if given is None else b'Bearer error="invalid_token"'
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY))]
-        headers.append((b"www-authenticate", challenge))
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        return await send({"type": "http.response.body", "body": _BODY})
+        refused = refusal(self._tokens, scope["headers"])
+        return await (self._app(scope, receive, send) if refused is None else refused.send(send))
+
+
+def refusal(tokens: TokenFile, headers: Sequence[Header]) -> Answer | None:
+    """The answer to a request whose headers bring no valid token; None when they do."""
+    given = next((value for name, value in headers if name == _HEADER), None)
+    if given is not None and tokens.accepts(given):
+        return None
+    # RFC 6750, section 3: no error code for a request that brought nothing.
+    challenge = b"Bearer" if given is None else b'Bearer error="invalid_token"'
+    return Answer.error(401, REFUSED, (b"www-authenticate", challenge))
 
 
 class AuthenticationInterceptor(ServerInterceptor):

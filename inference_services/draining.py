@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from kserve import ModelServer
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inference_services.garbage import settle
-from inference_services.one_write import OneWriteProtocol
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _POLL_S = 0.02
@@ -39,12 +40,16 @@ class DrainingServer(ModelServer):
         drain_s: how long it answers on while callers see that it is not ready.
         grace_s: the longest that a request may take to end after that.
         **options: of ModelServer.
+
+    Attributes:
+        http: makes the HTTP protocol of each connection; uvicorn's own unless another is put here.
     """
 
     def __init__(self, drain: Drain, drain_s: float, grace_s: float, **options: Any) -> None:
         super().__init__(grace_period=max(1, round(grace_s)), **options)
         self._drain = drain
         self._drain_s = drain_s
+        self.http: Callable[..., asyncio.Protocol] = HttpToolsProtocol
         self._signalled = asyncio.Event()
 
     def register_signal_handler(self) -> None:
@@ -54,7 +59,7 @@ class DrainingServer(ModelServer):
         """
         self._rest_server._server.capture_signals = contextlib.nullcontext
         config = self._rest_server.config
-        config.http = OneWriteProtocol
+        config.http = self.http
         # Nothing here asks who the caller is, nor by which scheme it came.
         config.proxy_headers = False
 

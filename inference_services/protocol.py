@@ -23,7 +23,7 @@ from kserve.model_repository import ModelRepository
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from inference_services.application import ServiceApplication
-from inference_services.direct_infer import Application, Message, Receive, Send
+from inference_services.asgi import Application, Message, Receive, Send
 from inference_services.v2_rest import HEADER_LENGTH
 
 # The largest honest body, 1,024 event subgraphs with all their neighbours as JSON, has 14 MB; embeddings of a second

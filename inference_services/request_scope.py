@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
-import orjson
-
+from inference_services.asgi import Answer, Application, Header, Message, Receive, Send
 from inference_services.metrics import CallMetrics, Outcome, outcome_of
 from inference_services.request_context import (
     REQUEST_ID,
@@ -22,11 +20,6 @@ from inference_services.request_context import (
 from inference_services.request_span import finish, span_attributes
 from inference_services.served import Served
 from inference_services.tracing import request_span
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _READ = tuple(name.encode() for name in (REQUEST_ID, TRACEPARENT, TRACESTATE))
 _REQUEST_ID = _READ[0]
@@ -52,28 +45,16 @@ class RequestScope:
         """Serves one request; an error that nobody has caught is logged here, once, and answered with 500."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
-        status = 0
-        outcome: Outcome = "cancelled"
-
-        async def answer(message: Message) -> None:
-            nonlocal status, outcome
-            if message["type"] == "http.response.start":
-                status, headers = message["status"], message.get("headers", ())
-                outcome = outcome_of(status, retry_after=status == 503 and any(k == b"retry-after" for k, _ in headers))
-                # The id may have changed since the headers were read: the body has one too.
-                message["headers"] = [*headers, (_REQUEST_ID, context.request_id.encode())]
-            await send(message)
-
         begun = perf_counter()
+        outcome: Outcome = "cancelled"
         self._calls.started()
-        with serving(_context(scope)) as context, request_span("POST", context, self._attributes) as span:
+        context = context_of(scope["headers"])
+        with serving(context), request_span("POST", context, self._attributes) as span:
             try:
-                await self._app(scope, receive, answer)
+                outcome = await run(self._app, context, scope, receive, send)
             except Exception:
-                log.exception("a request failed")
-                if status:
-                    raise
-                await _send_500(answer, context.request_id)
+                outcome = "error"
+                raise
             finally:
                 finish(span, context, outcome)
                 self._calls.ended("rest", outcome, perf_counter() - begun)
@@ -110,20 +91,46 @@ class Uncaught:
             if started:
                 raise
             log.exception("a request failed")
-            await _send_500(send, context.request_id)
+            await failure(context.request_id).send(send)
         return None
 
 
-def _context(scope: Message) -> RequestContext:
-    found = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
+async def run(app: Application, context: RequestContext, scope: Message, receive: Receive, send: Send) -> Outcome:
+    """Lets an application answer a request in its context, and returns how that ended.
+
+    Raises:
+        Exception: the application failed in the middle of its answer; the log has it.
+    """
+    status = 0
+    outcome: Outcome = "cancelled"
+
+    async def answer(message: Message) -> None:
+        nonlocal status, outcome
+        if message["type"] == "http.response.start":
+            status, headers = message["status"], message.get("headers", ())
+            outcome = outcome_of(status, retry_after=status == 503 and any(k == b"retry-after" for k, _ in headers))
+            # The id may have changed since the headers were read: the body has one too.
+            message["headers"] = [*headers, (_REQUEST_ID, context.request_id.encode())]
+        await send(message)
+
+    try:
+        await app(scope, receive, answer)
+    except Exception:
+        log.exception("a request failed")
+        if status:
+            raise
+        await failure(context.request_id).send(answer)
+    return outcome
+
+
+def context_of(headers: Sequence[Header]) -> RequestContext:
+    """The context of a request with these headers."""
+    found = {name: value.decode("latin-1") for name, value in headers if name in _READ}
     if not found:
         return RequestContext("rest", new_id())
     return RequestContext.begin("rest", *(found.get(name, "") for name in _READ))
 
 
-async def _send_500(send: Send, request_id: str) -> None:
-    # What went wrong may hold something of the payload: it stays in the log.
-    body = orjson.dumps({"error": f"internal error; the service's log has it under request id {request_id}"})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def failure(request_id: str) -> Answer:
+    """The answer to a request that failed; what went wrong may hold something of the payload: it stays in the log."""
+    return Answer.error(500, f"internal error; the service's log has it under request id {request_id}")

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import kserve.model_server
@@ -34,7 +35,8 @@ from inference_services import protocol
 from inference_services.admission import AdmissionLimit
 from inference_services.application import ServiceApplication
 from inference_services.authentication import Authentication, AuthenticationInterceptor
-from inference_services.direct_infer import DirectInfer
+from inference_services.direct_protocol import Connections, DirectProtocol
+from inference_services.direct_route import DirectRoute
 from inference_services.draining import Drain, DrainingServer
 from inference_services.errors import InvalidRequest, ServingError
 from inference_services.grpc_scope import RequestScopeInterceptor
@@ -161,9 +163,12 @@ def serve(
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
     app.add_middleware(Uncaught)
     # The middleware that is added last is outermost, the interceptor that is named first.
-    app.surround(DirectInfer, models=server.registered_models)
     protocol.complete(app, server)
     calls = CallMetrics(served)
+    route = DirectRoute(
+        models=server.registered_models, app=app.outermost, limit=limit, calls=calls, served=served, tokens=tokens
+    )
+    server.http = partial(DirectProtocol, route, Connections())
     app.surround(SheddingMiddleware, limit=limit)
     if tokens is not None:
         app.surround(Authentication, tokens=tokens)

@@ -14,7 +14,7 @@ from grpc.aio import ServerInterceptor
 from prometheus_client import Gauge
 
 from inference_services.admission import AdmissionLimit
-from inference_services.direct_infer import Application, Message, Receive, Send
+from inference_services.asgi import Answer, Application, Message, Receive, Send
 from inference_services.grpc_scope import INFER
 
 LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be in flight now; more are refused.")
@@ -22,7 +22,7 @@ LIMIT = Gauge("fraud_requests_in_flight_limit", "Inference requests that may be 
 RETRY_AFTER_S = 1
 _INFERENCE = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/(infer|generate\w*)|/v1/models/[^/]+:\w+")
 _REASON = "the server is overloaded; try again later"
-_REFUSAL = b'{"error":"%b"}' % _REASON.encode()
+OVERLOADED = Answer.error(429, _REASON, (b"retry-after", b"%d" % RETRY_AFTER_S))
 
 
 def show(limit: AdmissionLimit) -> None:
@@ -47,10 +47,7 @@ class SheddingMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST" or not _INFERENCE.fullmatch(scope["path"]):
             return await self._app(scope, receive, send)
         if not self._limit.admit():
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_REFUSAL))]
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-            await send({"type": "http.response.start", "status": 429, "headers": headers})
-            return await send({"type": "http.response.body", "body": _REFUSAL})
+            return await OVERLOADED.send(send)
         return await self._limit.serve(lambda: self._app(scope, receive, send))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from kserve import InferOutput, InferRequest, InferResponse, Model
 
@@ -43,14 +43,16 @@ class Outputs:
 class V2Model(Model):
     """Base of our models.
 
-    KServe's own route calls `predict`, `DirectInfer` calls `answer`; `preprocess` and `postprocess` stay KServe's,
+    KServe's own route calls `predict`, `DirectRoute` calls `answer`; `preprocess` and `postprocess` stay KServe's,
     which do nothing.
 
     Attributes:
         version: label of what is served, answered as `model_version`.
+        eager: whether `answer` may run outside of a task up to its first wait (see `eager.start`).
     """
 
     version: str
+    eager: ClassVar = False
 
     @abstractmethod
     async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:

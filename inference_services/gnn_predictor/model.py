@@ -40,6 +40,8 @@ _INLINE_EDGES = BLOCK * _KINDS * K_NEIGHBOURS
 class GnnPredictor(V2Model):
     """Serves one verified bundle. One thread per prediction: the graphs are small, and pods scale by replicas."""
 
+    eager = True
+
     def __init__(self, name: str, folder: Path, revision: str = "") -> None:
         """Loads, verifies and warms the bundle in `folder`.
 

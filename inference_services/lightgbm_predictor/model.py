@@ -34,6 +34,8 @@ _INLINE_ROWS = 32
 class LightGbmPredictor(V2Model):
     """Serves one LightGBM bundle under a model name."""
 
+    eager = True
+
     def __init__(self, name: str, scorer: LightGbmScorer, revision: str = "") -> None:
         super().__init__(name)
         self.version = scorer.bundle.label

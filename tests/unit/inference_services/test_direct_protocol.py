@@ -1,0 +1,284 @@
+"""Requests on the wire that go the direct way, and those that must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import orjson
+import pytest
+import uvicorn
+from kserve.model_repository import ModelRepository
+from uvicorn.server import ServerState
+
+from inference_services.admission import AdmissionLimit, Bounds
+from inference_services.direct_protocol import Connections, DirectProtocol
+from inference_services.direct_route import DirectRoute
+from inference_services.errors import InvalidRequest
+from inference_services.metrics import CallMetrics
+from inference_services.protocol import MAX_BODY_BYTES
+from inference_services.served import Served
+from inference_services.v2 import Tensors
+from inference_services.v2_model import Outputs, V2Model
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+BODY = orjson.dumps({"id": "a", "inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1.5]}]})
+
+
+class Echo(V2Model):
+    """Answers what it is asked, when it may.
+
+    Args:
+        gate: what each answer waits for; without one it waits for nothing.
+    """
+
+    version = "7"
+
+    def __init__(self, gate: asyncio.Event | None = None, *, eager: bool = True) -> None:
+        super().__init__("echo")
+        self.ready = True
+        self.eager = eager  # type: ignore[misc]
+        self._gate = gate
+
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
+        if self._gate is not None:
+            await self._gate.wait()
+        x = tensors.vector("x", "FP64")
+        if np.isnan(x).any():
+            raise KeyError("r1-00000000000000aa")
+        return Outputs({"x": x}, self.version)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def set_protocol(self, protocol: Any) -> None: ...
+
+
+class Bench:
+    """One connection to a server.
+
+    Args:
+        model: that it serves.
+        app: behind the direct route.
+        most: requests that are taken on at a time.
+    """
+
+    def __init__(self, model: V2Model, app: App, most: int = 64) -> None:
+        models = ModelRepository()
+        models.update(model)
+        served = Served("test", uuid4().hex, "7", "")
+        self.route = DirectRoute(
+            models=models,
+            app=app,
+            limit=AdmissionLimit(Bounds(1.0, most, most, most)),
+            calls=CallMetrics(served),
+            served=served,
+            tokens=None,
+        )
+        config = uvicorn.Config(app, log_config=None, lifespan="off", proxy_headers=False)
+        config.load()
+        self.state, self.shared, self.wire = ServerState(), Connections(), Wire()
+        self._make = partial(DirectProtocol, self.route, self.shared, config=config, server_state=self.state)
+        self.protocol = self._make(app_state={})
+        self.protocol.connection_made(self.wire)
+
+    async def send(self, *pieces: bytes) -> list[bytes]:
+        """What is written once these bytes have come and nothing is left to do but to wait."""
+        for piece in pieces:
+            self.protocol.data_received(piece)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return self.wire.written
+
+
+def request(body: bytes = BODY, path: str = "/v2/models/echo/infer", version: str = "1.1", *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: a", "content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, *more, "", ""]).encode() + body
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Tells what it was asked."""
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    told = orjson.dumps(
+        [scope["method"], scope["path"], scope["query_string"].decode(), len(scope["headers"]), body.decode()]
+    )
+    headers = [(b"content-length", b"%d" % len(told))]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": told})
+
+
+def content(answer: bytes) -> Any:
+    return orjson.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+async def test_an_answer_is_one_write() -> None:
+    bench = Bench(Echo(), app)
+    written = await bench.send(request())
+    assert len(written) == 1
+    head, _, body = written[0].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert {b"x-request-id: a", b"content-type: application/json", b"content-length: %d" % len(body)} <= set(lines)
+    assert orjson.loads(body)["outputs"][0]["data"] == [1.5]
+    assert not bench.wire.closed
+    assert not bench.state.tasks
+
+
+async def test_a_body_may_come_in_any_pieces() -> None:
+    bench = Bench(Echo(), app)
+    whole = request()
+    for number in (1, 2):
+        written = await bench.send(*(whole[at : at + 1] for at in range(len(whole))))
+        assert len(written) == number
+    assert bench.shared.coming == 0
+
+
+@pytest.mark.parametrize("eager", [True, False])
+async def test_what_waits_is_answered_later_and_the_next_on_the_connection_after_it(eager: bool) -> None:
+    gate = asyncio.Event()
+    bench = Bench(Echo(gate, eager=eager), app)
+    assert await bench.send(request() + request(path="/other")) == []
+    assert len(bench.state.tasks) == 1
+    gate.set()
+    first, *rest = await bench.send()
+    assert b'"model_name":"echo"' in first
+    assert content(b"".join(rest))[1] == "/other"
+    assert not bench.state.tasks
+    assert len(await bench.send(request())) == 1 + len(rest) + 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(path="/v2/models/other/infer"),
+        request(path="/v2/models/echo/infer?x=1"),
+        request(path="/v2/models/echo/versions/8/infer"),
+        request(path="/v2/models/echo/versions//infer"),
+        request(BODY, "/v2/models/echo/infer", "1.0"),
+        request(BODY, "/v2/models/echo/infer", "1.1", "ce-type: x"),
+        request(b"not json"),
+        request(b'{"inputs": []}'),
+    ],
+)
+async def test_what_is_not_plain_or_not_valid_reaches_the_application_as_it_came(sent: bytes) -> None:
+    written = await Bench(Echo(), app).send(sent)
+    line, _, body = sent.partition(b" HTTP")[0], *sent.partition(b"\r\n\r\n")[1:]
+    method, path, query, headers, told = content(b"".join(written))
+    assert f"{method} {path}" + (f"?{query}" if query else "") == line.decode()
+    assert headers == sent.partition(b"\r\n\r\n")[0].count(b"\r\n")
+    assert told.encode() == body
+
+
+async def test_the_version_that_is_served_may_be_named() -> None:
+    (answer,) = await Bench(Echo(), app).send(request(path="/v2/models/echo/versions/7/infer"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_caller_may_ask_for_the_end_of_the_connection() -> None:
+    bench = Bench(Echo(), app)
+    (answer,) = await bench.send(request(BODY, "/v2/models/echo/infer", "1.1", "connection: close"))
+    assert answer.count(b"connection: close") == 1
+    assert bench.wire.closed
+
+
+async def test_a_server_that_drains_ends_its_connections() -> None:
+    bench = Bench(Echo(), app)
+    await bench.send(request())
+    bench.state.default_headers.append((b"connection", b"close"))
+    answers = await bench.send(request())
+    assert [answer.count(b"connection: close") for answer in answers] == [0, 1]
+    assert bench.wire.closed
+
+
+@pytest.mark.parametrize("at", [-1, len(request())])
+async def test_a_request_that_is_here_when_the_server_stops_is_answered(at: int) -> None:
+    """Whether its body has come whole, or all but a byte."""
+    gate, whole = asyncio.Event(), request()
+    bench = Bench(Echo(gate), app)
+    await bench.send(whole[:at])
+    bench.protocol.shutdown()
+    assert not bench.wire.closed
+    gate.set()
+    (answer,) = await bench.send(*([whole[at:]] if at < 0 else []))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert bench.wire.closed
+
+
+@pytest.mark.parametrize("at", [-1, len(request())])
+async def test_nothing_is_written_to_a_caller_who_has_left(at: int) -> None:
+    gate = asyncio.Event()
+    bench = Bench(Echo(gate), app)
+    await bench.send(request()[:at])
+    bench.protocol.connection_lost(None)
+    gate.set()
+    assert await bench.send() == []
+    assert bench.shared.coming == 0
+    assert not bench.state.tasks
+
+
+async def test_more_than_is_taken_on_is_told_so_and_the_connection_goes_on() -> None:
+    bench = Bench(Echo(), app, most=0)
+    for number in (1, 2):
+        answers = await bench.send(request())
+        assert len(answers) == number
+        assert answers[-1].startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nretry-after: 1\r\n" in answers[-1]
+    assert not bench.wire.closed
+
+
+async def test_an_error_of_the_model_is_logged_once_and_answered_without_what_it_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (answer,) = await Bench(Echo(), app).send(request(BODY.replace(b"1.5", b"null")))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"r1-" not in answer
+    assert [record.getMessage() for record in caplog.records] == ["a request failed"]
+
+
+async def test_an_application_that_fails_in_the_middle_of_its_answer_loses_the_connection() -> None:
+    async def fails(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        raise InvalidRequest("in the middle")
+
+    bench = Bench(Echo(), fails)
+    await bench.send(request(b"not json"))
+    assert bench.wire.closed
+
+
+async def test_bodies_that_are_too_large_alone_or_together_are_the_application_s() -> None:
+    large = request(b"x" * 10).replace(b"content-length: 10", b"content-length: %d" % (MAX_BODY_BYTES + 1))
+    bench = Bench(Echo(), app)
+    bench.protocol.data_received(large)
+    assert bench.shared.coming == 0
+    others = Bench(Echo(), app)
+    others.shared.coming = 8 * MAX_BODY_BYTES
+    (*_, told) = await others.send(request())
+    assert b"/v2/models/echo/infer" in told
