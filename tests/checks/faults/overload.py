@@ -99,11 +99,15 @@ class Overload:
             Row(f"{name}: health not answered with 200", self.sick, "", "none", self.sick == 0),
             Row(settling, settled, "s", within, settled <= _SETTLE_S),
             Row(f"{name}: median of what is taken on", self.taken_ms(0.5), "ms"),
-            Row(f"{name}: the same, in the service", self.served.taken_ms(0.5), "ms"),
+            Row(f"{name}: of that, in the service", self._in_service(0.5)),
             Row(f"{name}: p99 of what is taken on", p99, "ms", f"at most {late_ms:g} ms", p99 <= late_ms),
-            Row(f"{name}: the same, in the service", self.served.taken_ms(0.99), "ms"),
+            Row(f"{name}: of that, in the service", self._in_service(0.99)),
             Row(f"{name}: capacity still used", share, "share", f"{_LEAST_GOODPUT:.0%}", share >= _LEAST_GOODPUT),
         ]
+
+    def _in_service(self, share: float) -> str:
+        lower, upper = self.served.taken_ms(share)
+        return f"{lower:g} to {upper:g} ms"
 
 
 async def overloads(stack: SmallStack, folder: Path, seconds: float, late_ms: float) -> list[Row]:

@@ -30,18 +30,15 @@ class ServedTimes:
         """What has come since."""
         return ServedTimes({s: n - before.below[s] for s, n in self.below.items()}, self.taken - before.taken)
 
-    def taken_ms(self, share: float) -> float:
-        """Percentile of what was taken on, interpolated as Prometheus does it.
+    def taken_ms(self, share: float) -> tuple[float, float]:
+        """Between which bounds a percentile of what was taken on lies.
 
         What was refused is in the same buckets, and is what took the shortest.
         """
         rank = self.below[math.inf] - (1 - share) * self.taken
-        lower = fewer = 0.0
-        for bound, n in sorted(self.below.items()):
-            if n >= rank and n > fewer:
-                return 1000 * (lower if bound == math.inf else lower + (bound - lower) * (rank - fewer) / (n - fewer))
-            lower, fewer = bound, n
-        return 0.0
+        bounds = sorted(self.below)
+        upper = next(bound for bound in bounds if self.below[bound] >= rank)
+        return max((1000 * bound for bound in bounds if bound < upper), default=0.0), 1000 * upper
 
 
 def scrape(service: Service) -> ServedTimes:

@@ -66,11 +66,13 @@ def test_a_question_after_its_health_that_is_not_answered_is_said():
 
 
 def test_what_was_refused_is_not_among_the_times_in_the_service():
-    assert SERVED.taken_ms(0.5) == pytest.approx(20.0)
-    assert SERVED.taken_ms(0.75) == pytest.approx(30.0)
-    assert ServedTimes({**SERVED.below, math.inf: 310.0}, 100.0).taken_ms(0.99) == pytest.approx(40.0)
+    assert SERVED.taken_ms(0.0) == (0.0, 1.0)
+    assert SERVED.taken_ms(0.5) == (1.0, 20.0)
+    assert SERVED.taken_ms(0.51) == (20.0, 40.0)
+    assert ServedTimes({**SERVED.below, math.inf: 310.0}, 100.0).taken_ms(0.99) == (40.0, math.inf)
 
 
 def test_times_in_the_service_are_those_between_two_scrapes():
     later = ServedTimes({0.001: 200.0, 0.02: 250.0, 0.04: 400.0, math.inf: 400.0}, 200.0)
-    assert (later - SERVED).taken_ms(0.5) == pytest.approx(30.0)
+    assert (later - SERVED).taken_ms(0.0) == (0.0, 1.0)
+    assert (later - SERVED).taken_ms(0.01) == (20.0, 40.0)
