@@ -40,6 +40,11 @@ from inference_services.v2 import Tensors
 from inference_services.v2_model import V2Model
 from inference_services.v2_rest import decode, encode
 
+# How long requests are served in one round of the event loop. Between two rounds it reads what has come and writes what
+# is answered: without a bound, all that was read in a round is served in the next, for as long as the limit allows, and
+# who comes meanwhile waits in the socket for the same time, seen by nobody.
+_ROUND_S = 0.001
+
 log = logging.getLogger("fraud")
 
 
@@ -128,7 +133,7 @@ class DirectRoute:
             return self._refuse(exchange, context, begun)
         if not self._waiting:
             # All who came at the same time are counted before one is served.
-            asyncio.get_running_loop().call_soon(self._serve_all)
+            asyncio.get_running_loop().call_soon(self._serve_some)
         self._waiting.append(_Taken(exchange, context, begun, monotonic()))
         return None
 
@@ -138,14 +143,18 @@ class DirectRoute:
             finish(span, context, "shed")
         self._calls.ended("rest", "shed", perf_counter() - begun)
 
-    def _serve_all(self) -> None:
+    def _serve_some(self) -> None:
+        """Serves in the order of coming, for one round of the loop: what is left goes on in the next one."""
+        enough = monotonic() + _ROUND_S
         try:
             while self._waiting:
                 taken = self._waiting.popleft()
                 eager.start(self._serve(taken), taken.exchange.tasks)
+                if monotonic() >= enough:
+                    break
         finally:
             if self._waiting:
-                asyncio.get_running_loop().call_soon(self._serve_all)
+                asyncio.get_running_loop().call_soon(self._serve_some)
 
     async def _serve(self, taken: _Taken) -> None:
         outcome: Outcome = "cancelled"

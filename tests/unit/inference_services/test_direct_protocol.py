@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from uvicorn.server import ServerState
 
 from inference_services.admission import AdmissionLimit, Bounds
 from inference_services.direct_protocol import Connections, DirectProtocol
-from inference_services.direct_route import DirectRoute
+from inference_services.direct_route import _ROUND_S, DirectRoute
 from inference_services.errors import InvalidRequest
 from inference_services.metrics import CallMetrics
 from inference_services.protocol import MAX_BODY_BYTES
@@ -51,6 +52,14 @@ class Echo(V2Model):
         if np.isnan(x).any():
             raise KeyError("r1-00000000000000aa")
         return Outputs({"x": x}, self.version)
+
+
+class Slow(Echo):
+    """Needs more than what is served in one round of the loop."""
+
+    async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:
+        time.sleep(2 * _ROUND_S)
+        return await super().answer(tensors, wanted)
 
 
 class Wire(asyncio.Transport):
@@ -103,8 +112,13 @@ class Bench:
         config.load()
         self.state, self.shared, self.wire = ServerState(), Connections(), Wire()
         self._make = partial(DirectProtocol, self.route, self.shared, config=config, server_state=self.state)
-        self.protocol = self._make(app_state={})
-        self.protocol.connection_made(self.wire)
+        self.protocol = self.connect(self.wire)
+
+    def connect(self, wire: Wire) -> DirectProtocol:
+        """One more connection."""
+        protocol = self._make(app_state={})
+        protocol.connection_made(wire)
+        return protocol
 
     async def send(self, *pieces: bytes) -> list[bytes]:
         """What is written once these bytes have come and nothing is left to do but to wait."""
@@ -252,6 +266,17 @@ async def test_more_than_is_taken_on_is_told_so_and_the_connection_goes_on() -> 
         assert answers[-1].startswith(b"HTTP/1.1 429 ")
         assert b"\r\nretry-after: 1\r\n" in answers[-1]
     assert not bench.wire.closed
+
+
+async def test_the_loop_comes_round_between_requests_that_came_together() -> None:
+    bench = Bench(Slow(), app, most=3)
+    wires = [Wire() for _ in range(4)]
+    for wire in wires:
+        bench.connect(wire).data_received(request())
+    assert [len(wire.written) for wire in wires] == [0, 0, 0, 1]
+    for number in (1, 2, 3):
+        await asyncio.sleep(0)
+        assert [len(wire.written) for wire in wires] == [1] * number + [0] * (3 - number) + [1]
 
 
 async def test_an_error_of_the_model_is_logged_once_and_answered_without_what_it_says(
