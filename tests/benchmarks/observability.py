@@ -1,6 +1,7 @@
 """What ids, counts, tokens and traces cost around a request, and scores counted by the batch against one by one.
 
-Reported only: no peer does the same work. The requests are those of KServe's route; the direct one calls the same parts.
+Reported only: no peer does the same work. The requests are those of KServe's route; the direct one calls the same
+parts.
 """
 
 from __future__ import annotations
