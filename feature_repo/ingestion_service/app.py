@@ -82,6 +82,10 @@ class Ingestion:
                 response = _json(error.status, error=str(error))
             except ClientDisconnect:
                 response = Response(status_code=400)
+            except Exception:
+                # The server answers it, and logs the traceback.
+                metrics.REQUESTS.labels(500).inc()
+                raise
         if self.draining:
             response.headers["connection"] = "close"
         metrics.REQUESTS.labels(response.status_code).inc()

@@ -20,12 +20,14 @@ import httpx
 import orjson
 import pytest
 import redis
+from prometheus_client import REGISTRY
 
 from feature_repo.ingestion_service.app import Ingestion
 from feature_repo.ingestion_service.settings import IngestionSettings
 from feature_repo.online.store import client_at
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming.keys import DEAD_LETTERS, LOG_STREAM, PARTITIONS, partition_stream
+from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.records import read_records
 from simulators.local_services import LocalProcess, RedisServer, free_port
 from tests.checks.docs_tables import with_tables
@@ -303,6 +305,22 @@ async def test_requests_and_events_are_counted_and_no_name_of_a_producer_s_is_a_
     assert 'fraud_ingestion_requests_total{status="415"}' in text
     assert 'fraud_ingestion_refused_fields_total{field="unknown"}' in text
     assert "anything" not in text
+
+
+async def test_a_request_that_ends_in_an_error_of_ours_is_counted(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client = client_at(redis_url, "redis")
+    monkeypatch.setattr(Publisher, "publish_rows", fail)
+    transport = httpx.ASGITransport(Ingestion(client, IngestionSettings(key=SECRET)).app(), raise_app_exceptions=False)
+    before = REGISTRY.get_sample_value("fraud_ingestion_requests_total", {"status": "500"}) or 0.0
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingestion") as http:
+        assert (await http.post("/v1/events", json=change())).status_code == 500
+    assert REGISTRY.get_sample_value("fraud_ingestion_requests_total", {"status": "500"}) == before + 1
+    await client.aclose()
 
 
 async def test_it_is_not_ready_before_redis_has_answered() -> None:
