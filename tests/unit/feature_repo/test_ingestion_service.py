@@ -239,6 +239,23 @@ async def test_a_refused_event_is_not_acknowledged_while_its_letter_cannot_be_ke
         os.kill(redis_server.pid, signal.SIGCONT)
 
 
+async def test_a_bad_event_is_sent_back_while_the_dead_letters_are_full(redis_url: str, store: redis.Redis) -> None:
+    client = client_at(redis_url, "redis")
+    transport = httpx.ASGITransport(Ingestion(client, IngestionSettings(key=SECRET, most_dead_letters=1)).app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingestion") as http:
+        assert (await http.post("/v1/events", json=change(change="shoe"))).status_code == 202
+        both = [change(), change(change="hat")]
+        answer = await http.post("/v1/events", json=both)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert "1 refused events wait" in answer.json()["error"]
+        assert store.xlen(DEAD_LETTERS) == 1
+        assert (await http.post("/v1/events", json=change())).json()["accepted"] == 1
+        store.delete(DEAD_LETTERS)
+        told = (await http.post("/v1/events", json=both)).json()["events"]
+        assert [event["outcome"] for event in told] == ["duplicate", "refused"]
+    await client.aclose()
+
+
 async def test_nothing_is_lost_when_a_process_is_told_to_stop(start: Start, store: redis.Redis) -> None:
     """Producers behind a load balancer: they stop when the process says that it is not ready."""
     process, url = start()
