@@ -20,7 +20,7 @@ from inference_services.direct_protocol import Connections, DirectProtocol
 from inference_services.direct_route import DirectRoute
 from inference_services.errors import InvalidRequest
 from inference_services.metrics import CallMetrics
-from inference_services.protocol import MAX_BODY_BYTES
+from inference_services.protocol import MAX_BODY_BYTES, BodyCheck
 from inference_services.served import Served
 from inference_services.v2 import Tensors
 from inference_services.v2_model import Outputs, V2Model
@@ -184,6 +184,16 @@ async def test_what_waits_is_answered_later_and_the_next_on_the_connection_after
         request(path="/v2/models/echo/versions//infer"),
         request(BODY, "/v2/models/echo/infer", "1.0"),
         request(BODY, "/v2/models/echo/infer", "1.1", "ce-type: x"),
+        request(BODY, "/v2/models/echo/infer", "1.1", "content-type: application/json"),
+        request().replace(b"content-length: ", b"content-length: " + b"0" * 5000),
+        *(
+            request(BODY, "/v2/models/echo/infer", "1.1", *lines).replace(b"content-type: application/json\r\n", b"")
+            for lines in (
+                ["inference-header-content-length:"],
+                [f"inference-header-content-length: {'9' * 5000}"],
+                ["inference-header-content-length: 1", f"inference-header-content-length: {len(BODY)}"],
+            )
+        ),
         request(b"not json"),
         request(b'{"inputs": []}'),
     ],
@@ -271,6 +281,12 @@ async def test_an_application_that_fails_in_the_middle_of_its_answer_loses_the_c
     bench = Bench(Echo(), fails)
     await bench.send(request(b"not json"))
     assert bench.wire.closed
+
+
+async def test_a_length_with_thousands_of_zeros_is_a_length() -> None:
+    sent = request().replace(b"content-length: ", b"content-length: " + b"0" * 5000)
+    head, *_ = await Bench(Echo(), BodyCheck(app)).send(sent)
+    assert head.startswith(b"HTTP/1.1 202 ")
 
 
 async def test_bodies_that_are_too_large_alone_or_together_are_the_application_s() -> None:
