@@ -1,6 +1,7 @@
-"""Open-loop load over HTTP/1.1 on loopback: requests leave when they are due, answered or not the earlier ones.
+"""A client over HTTP/1.1 on loopback that says what became of each request, and what is common to all load.
 
-A client of its own, because it must cost less than the server under test: about 0.1 ms a request.
+A client of its own, because it must cost less than the server under test: about 0.1 ms a request. `load_generator`, for
+a server at its limit, costs less still and has a process of its own.
 """
 
 from __future__ import annotations
@@ -103,21 +104,6 @@ def poisson(rate: float, seconds: float, seed: int = 0) -> Iterator[float]:
     while due < seconds:
         yield due
         due += rng.expovariate(rate)
-
-
-async def open_loop(
-    client: Client, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0
-) -> list[Reply]:
-    """Sends the requests in turn at Poisson arrivals and returns all replies, in order."""
-    clock = asyncio.get_running_loop().time
-    start = clock()
-    sent = []
-    for number, offset in enumerate(poisson(rate, seconds, seed)):
-        due = start + offset
-        if (wait := due - clock()) > 0:
-            await asyncio.sleep(wait)
-        sent.append(asyncio.create_task(client.send(requests[number % len(requests)], due)))
-    return await asyncio.gather(*sent)
 
 
 def statuses(replies: Sequence[Reply]) -> Counter[int]:

@@ -21,11 +21,12 @@ from rich.console import Console
 
 from pipelines.report import Row
 from simulators.local_services import LocalProcess
-from tests.benchmarks.load import Load, Work
-from tests.benchmarks.served import load, rows_of_servers
+from tests.benchmarks.served import rows_of_servers
 from tests.benchmarks.whole_paths import BUDGET_MS, EVENTS, Paths, body, start
+from tests.load_generator import Load, Work, load
 
 CONNECTIONS, ROUNDS, SECONDS = 8, 5, 3.0
+_CONNECTIONS_OF_ARRIVALS = 64
 _LEAST_RATIO, _LEAST_BATCH_RATIO, _LEAST_TAIL_RATIO = 5.0, 10.0, 3.0
 # Nothing was missing: an answer that lacks a part is no answer here.
 _WHOLE = '"degraded","shape":[1],"datatype":"BYTES","parameters":null,"data":[""]'
@@ -49,7 +50,8 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
         with LocalProcess([sys.executable, "-c", "while True: pass"], scratch / "busy.log"):
             beside = _in_turn(works[:1], rounds)
             rates = [_median(peak, lambda found: found.rate) / 2 for peak in (many[0], beside[0])]
-            arrivals = [_in_turn([replace(work, rate=rate) for work in works], rounds) for rate in rates]
+            pools = [replace(work, connections=_CONNECTIONS_OF_ARRIVALS) for work in works]
+            arrivals = [_in_turn([replace(work, rate=rate) for work in pools], rounds) for rate in rates]
         batches = _batches(paths, seconds, rounds)
         names = (
             *("transformer", "LightGBM predictor", "GNN predictor"),

@@ -23,11 +23,11 @@ from inference_services.lightgbm_predictor.scorer import LightGbmScorer
 from pipelines.local_stack import PROJECT_ROOT
 from pipelines.report import Row
 from simulators.local_services import LocalProcess, free_port
-from tests.benchmarks.load import Load, Work
-from tests.benchmarks.served import QUIET, Server, kserve_server, load, rows_of_servers, serve
+from tests.benchmarks.served import QUIET, Server, kserve_server, rows_of_servers, serve
 from tests.benchmarks.whole_paths import LEAVES, PATH, TREES
 from tests.contract.conftest import make_rows, write_lightgbm_bundle
 from tests.contract.fusion_bundle import NAME
+from tests.load_generator import Load, Work, load
 
 CONNECTIONS, ROUNDS, SECONDS, ROWS = 16, 5, 2.5, 64
 _LEAST_RATIO = 5.0

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,7 +14,6 @@ import psutil
 
 from pipelines.report import Row
 from simulators.local_services import LocalProcess, free_port
-from tests.benchmarks.load import Load, Work
 
 # LightGBM's own threads and waiting would only disturb the other side.
 QUIET = {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
@@ -77,15 +74,6 @@ def kserve_server(
     command = [sys.executable, "-W", "ignore", "-m", module, *flags]
     process = stack.enter_context(LocalProcess(command, log, {**QUIET, **(environment or {})}))
     return serve(process, http, f"/v2/models/{name}/ready")
-
-
-def load(work: Work) -> Load:
-    """Runs the load generator in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.load"]
-    ended = subprocess.run(command, input=json.dumps(asdict(work)), capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(ended.stderr[-2000:])
-    return Load(**json.loads(ended.stdout))
 
 
 def _answers(url: str) -> bool:

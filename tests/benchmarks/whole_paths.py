@@ -24,11 +24,11 @@ from inference_services.model_names import GNN
 from inference_services.transformer.decider import model_features
 from pipelines.v2_events import outputs, request_body
 from simulators.local_services import RedisServer
-from tests.benchmarks.load import Work
 from tests.benchmarks.online_store import TOWN, Place, simulated
 from tests.benchmarks.served import Server, kserve_server
 from tests.contract.conftest import write_lightgbm_bundle
 from tests.contract.fusion_bundle import NAME, write_fusion
+from tests.load_generator import Work
 from tests.parity.network import untrained_bundle
 
 BUDGET_MS = 50.0

@@ -46,18 +46,20 @@ def main() -> int:
 async def measured(folder: Path, given: argparse.Namespace) -> list[Row]:
     """All rows of the report."""
     cases, rows = (*SINGLE, *PAIRS)[: given.cases], []
-    async with bench(folder, given.budget_ms, given.rate) as running:
-        for case in cases:
-            outcome = await running.run(case, given.seconds)
-            rows += case_rows(told(case), outcome, given.budget_ms)
-            console.print(f"{told(case)}: {outcome.sent} sent; {', '.join(Outcome.FAULTS)}: {outcome.told()}")
-            for problem in outcome.wrong[:3]:
-                console.print(f"  {problem}", markup=False)
-        if given.budget_ms > _BUDGET_MS:
-            return rows  # the limits below which nothing is shed have grown with it
-        # What is taken on may wait as long again in the socket as in the server.
-        rows += await overloads(running.stack, folder, given.seconds, _LATE * given.budget_ms)
-    return rows
+    if cases:
+        async with bench(folder / "cases", given.budget_ms, given.rate) as running:
+            for case in cases:
+                outcome = await running.run(case, given.seconds)
+                rows += case_rows(told(case), outcome, given.budget_ms)
+                console.print(f"{told(case)}: {outcome.sent} sent; {', '.join(Outcome.FAULTS)}: {outcome.told()}")
+                for problem in outcome.wrong[:3]:
+                    console.print(f"  {problem}", markup=False)
+    if given.budget_ms > _BUDGET_MS:
+        return rows  # the limits below which nothing is shed have grown with it
+    # Without the proxies, which would be overloaded first. What is taken on may wait as long again in the socket as in
+    # the server.
+    with small_stack(folder / "overload", environment(given.budget_ms)) as stack:
+        return rows + await overloads(stack, folder, given.seconds, _LATE * given.budget_ms)
 
 
 def told(case: Case) -> str:
@@ -80,6 +82,16 @@ def case_rows(name: str, found: Outcome, budget_ms: float) -> list[Row]:
     ]
 
 
+def environment(budget_ms: float) -> dict[str, str]:
+    """The transformer's variables."""
+    env = {"FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(budget_ms), "FRAUD_SERVER_TARGET_MS": str(budget_ms / 2)}
+    if budget_ms > _BUDGET_MS:
+        # While a part hangs, requests are in flight for as long as the budget: their number grows with it.
+        least = str(round(_LEAST_IN_FLIGHT * budget_ms / _BUDGET_MS))
+        env |= {f"FRAUD_SERVER_{name}_IN_FLIGHT": least for name in ("LEAST", "START", "MOST")}
+    return env
+
+
 @asynccontextmanager
 async def bench(folder: Path, budget_ms: float, rate: float) -> AsyncIterator[Bench]:
     """The stack, each part behind a proxy."""
@@ -91,12 +103,7 @@ async def bench(folder: Path, budget_ms: float, rate: float) -> AsyncIterator[Be
         proxies[part].target = port
         return proxies[part].port
 
-    env = {"FRAUD_TRANSFORMER_LATENCY_BUDGET_MS": str(budget_ms), "FRAUD_SERVER_TARGET_MS": str(budget_ms / 2)}
-    if budget_ms > _BUDGET_MS:
-        # While a part hangs, requests are in flight for as long as the budget: their number grows with it.
-        least = str(round(_LEAST_IN_FLIGHT * budget_ms / _BUDGET_MS))
-        env |= {f"FRAUD_SERVER_{name}_IN_FLIGHT": least for name in ("LEAST", "START", "MOST")}
-    running = small_stack(folder, env, reach)
+    running = small_stack(folder, environment(budget_ms), reach)
     stack = await asyncio.to_thread(running.__enter__)
     try:
         yield Bench(stack, proxies, await expected_answers(stack), rate=rate, budget_s=budget_ms / 1000)
