@@ -3,6 +3,7 @@
 FeatureRepoError
 ├── InvalidEvents      an event does not fit its schema
 ├── StoreUnavailable   the online store did not answer in time
+├── DeadLettersFull    a refused event cannot be kept until somebody deals with those that are
 ├── CorruptValue       stored bytes are not what their writer writes
 ├── MissingData        a file, folder or registry that a step needs is not there
 ├── RunSuperseded      a materialisation may write no further: another began, or Redis lost its data
@@ -29,6 +30,10 @@ class InvalidEvents(FeatureRepoError):
 
 class StoreUnavailable(FeatureRepoError):
     """The online store did not answer in time, or not at all."""
+
+
+class DeadLettersFull(FeatureRepoError):
+    """As many dead letters are kept as may be; the message says what to do."""
 
 
 class CorruptValue(FeatureRepoError):

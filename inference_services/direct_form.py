@@ -12,9 +12,11 @@ from inference_services.v2_model import V2Model
 from inference_services.v2_rest import HEADER_LENGTH
 
 _PREFIX, _SUFFIX, _VERSIONS = b"/v2/models/", b"/infer", "/versions/"
-_HEADER_LENGTH = HEADER_LENGTH.encode()
+_READ = b"content-type", b"content-length", HEADER_LENGTH.encode()
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
 _JSON_KINDS = frozenset({_JSON, b"application/json; charset=utf-8"})
+# Of an honest length. Python makes no integer of a text of thousands, be they all zeros.
+_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +39,21 @@ def form_of(url: bytes, headers: Sequence[Header], models: ModelRepository) -> F
     model = _model(url, models)
     if model is None:
         return None
-    kind, length, header_length = None, b"", b""
+    found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name == b"content-type":
-            kind = value
-        elif name == b"content-length":
-            length = value
-        elif name == _HEADER_LENGTH:
-            header_length = value
+        if name in _READ:
+            if name in found:
+                return None
+            found[name] = value
         elif name.startswith(b"ce-"):  # a CloudEvent is answered with one
             return None
-    if not length:
+    kind, length, header_length = map(found.get, _READ)
+    if length is None or len(length) > _MOST_DIGITS:
         return None
     # tritonclient names no type.
-    if not header_length:
+    if header_length is None:
         return Form(model, int(length), None) if kind is None or kind in _JSON_KINDS else None
-    plain = header_length.isdigit() and kind in (None, _BINARY)
+    plain = header_length.isdigit() and len(header_length) <= _MOST_DIGITS and kind in (None, _BINARY)
     return Form(model, int(length), int(header_length)) if plain else None
 
 

@@ -162,9 +162,10 @@ class DirectExchange:
 
     def respond(self, answer: Answer, request_id: str) -> None:
         """Writes the answer at once, head and body together."""
-        if self.disconnected:
-            return
         protocol, shared = self._protocol, self._protocol.shared
+        # Uvicorn tells no more than the last request of a connection that its caller has left.
+        if protocol.transport.is_closing():
+            return
         shared.read(protocol.server_state.default_headers)
         closing = b"" if self.keep_alive or shared.closing else _CLOSING
         head = _HEAD % (len(answer.body), request_id.encode())
@@ -198,7 +199,7 @@ class DirectExchange:
         cycle.body += self.body
         cycle.more_body = False
         cycle.message_event.set()
-        cycle.disconnected = self.disconnected
+        cycle.disconnected = protocol.transport.is_closing()
         if protocol.cycle is self:  # type: ignore[comparison-overlap]
             protocol.cycle = cycle
         return cycle.scope, cycle.receive, cycle.send  # type: ignore[return-value]

@@ -125,17 +125,18 @@ class DirectRoute:
         return form
 
     def take(self, exchange: Exchange) -> None:
-        """Takes a request on, to be answered in the event loop's next turn, or refuses it."""
+        """Takes a request on, or refuses it; either is answered in the event loop's next turn at the earliest."""
         begun = perf_counter()
         self._calls.started()
         context = context_of(exchange.headers)
         if not self._limit.admit():
-            return self._refuse(exchange, context, begun)
+            # As late as any answer: what the parser holds behind this request must find it waiting.
+            asyncio.get_running_loop().call_soon(self._refuse, exchange, context, begun)
+            return
         if not self._waiting:
             # All who came at the same time are counted before one is served.
             asyncio.get_running_loop().call_soon(self._serve_some)
         self._waiting.append(_Taken(exchange, context, begun, monotonic()))
-        return None
 
     def _refuse(self, exchange: Exchange, context: RequestContext, begun: float) -> None:
         with serving(context), request_span("POST", context, self._attributes) as span:
@@ -175,9 +176,11 @@ class DirectRoute:
             await asyncio.sleep(0)  # into a task
         try:
             content = await _content(model, exchange)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
             log.exception("a request failed")
             exchange.respond(failure(context.request_id), context.request_id)
+            if isinstance(error, asyncio.CancelledError):  # the server ends, and waits no longer
+                raise
             return "error"
         if content is not None:
             exchange.respond(Answer(200, content), context.request_id)
@@ -186,6 +189,9 @@ class DirectRoute:
         await asyncio.sleep(0)
         try:
             return await run(self._app, context, *exchange.asgi())
+        except asyncio.CancelledError:
+            exchange.abort()
+            raise
         except Exception:  # in the middle of the answer; `run` has told
             exchange.abort()
             return "error"

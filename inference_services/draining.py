@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kserve import ModelServer
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inference_services.garbage import settle
@@ -30,6 +31,15 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun = False
+
+
+def configure(config: Config, http: Callable[..., asyncio.Protocol]) -> None:
+    """Says how uvicorn is to serve, with this protocol, before the configuration is loaded."""
+    config.http = http  # type: ignore[assignment]  # whatever makes a protocol does for its class
+    # Nothing here asks who the caller is, nor by which scheme it came.
+    config.proxy_headers = False
+    # A request that waited behind another begins where that one's answer was written, and must not inherit its id.
+    config.reset_contextvars = True
 
 
 class DrainingServer(ModelServer):
@@ -58,10 +68,7 @@ class DrainingServer(ModelServer):
         KServe calls this when uvicorn is made and not loaded yet: the moment to say how it is to serve.
         """
         self._rest_server._server.capture_signals = contextlib.nullcontext
-        config = self._rest_server.config
-        config.http = self.http
-        # Nothing here asks who the caller is, nor by which scheme it came.
-        config.proxy_headers = False
+        configure(self._rest_server.config, self.http)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()

@@ -23,7 +23,12 @@ def start(coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) 
         return
     task = asyncio.get_running_loop().create_task(_rest(coroutine, awaited), context=context)
     tasks.add(task)
-    task.add_done_callback(tasks.discard)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        coroutine.close()  # it has not ended if the task was cancelled before its first step
+
+    task.add_done_callback(ended, context=context)
 
 
 @awaitable

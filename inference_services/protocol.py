@@ -141,7 +141,8 @@ class BodyCheck:
         if length is None:
             receive, size = await _hold(receive)
         else:
-            size = int(length)
+            # The parser lets no number through that is too large, but any zeros; Python makes no integer of thousands.
+            size = int(length.lstrip(b"0") or b"0")
         if size > MAX_BODY_BYTES:
             # The server reads what is still to come, and keeps none of it.
             return await _error(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")(scope, receive, send)

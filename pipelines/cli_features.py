@@ -87,15 +87,19 @@ def features_publish(
 def features_dead_letters(
     ids: Annotated[list[str] | None, typer.Argument(help="Only these letters, by id.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Use them once more, now that the cause is mended.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Forget them for good.")] = False,
     home: Home = DEFAULT_HOME,
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
 ) -> None:
-    """List what ingestion refused and what the worker could not use, or replay it."""
+    """List what ingestion refused and what the worker could not use, replay it, or discard it."""
     import redis.asyncio as aioredis
 
-    from feature_repo.streaming.letter_box import read_letters, replay_letters
+    from feature_repo.streaming.letter_box import discard_letters, read_letters, replay_letters
     from feature_repo.streaming.publisher import Publisher
     from pipelines.errors import StepError
+
+    if replay and discard:
+        raise StepError("--replay or --discard, not both")
 
     async def run() -> None:
         async with aioredis.Redis.from_url(redis_url) as client:
@@ -107,6 +111,9 @@ def features_dead_letters(
                         f"no dead letter {sorted(unknown)[0]}: list them with `fraud features dead-letters`"
                     )
                 letters = [letter for letter in letters if letter.entry_id in ids]
+            if discard:
+                console.print(f"{await discard_letters(client, letters):,} discarded")
+                return
             if not replay:
                 table = Table("letter", "since (UTC)", "what", "why")
                 for letter in letters:

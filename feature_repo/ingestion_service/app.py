@@ -2,7 +2,7 @@
 
 | route | answer |
 |---|---|
-| `POST /v1/events` | 202 and what became of each event; 503 when Redis did not take them |
+| `POST /v1/events` | 202 and what became of each event; 503 when Redis did not take them, or bad ones cannot be kept |
 | `GET /healthz` | 200 while the process serves |
 | `GET /readyz` | 200 from Redis's first answer until the process is about to end |
 | `GET /metrics` | Prometheus metrics |
@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from feature_repo.errors import StoreUnavailable, UnusableRequest
+from feature_repo.errors import DeadLettersFull, StoreUnavailable, UnusableRequest
 from feature_repo.ingestion_service import metrics
 from feature_repo.ingestion_service.bodies import JSON, answer, read_body, read_events
 from feature_repo.ingestion_service.settings import IngestionSettings
@@ -37,6 +37,8 @@ from feature_repo.tokens import AUTHORIZATION, TokenFile
 # The time that a body of the longest may take on a telephone's uplink.
 _BODY_S = 10.0
 _RETRY_AFTER_S = 1
+# For a person to have dealt with dead letters.
+_RETRY_WHEN_FULL_S = 60
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +57,11 @@ class Ingestion:
     def __init__(self, redis: Any, settings: IngestionSettings) -> None:
         self._redis = redis
         self._settings = settings
-        self._publisher = Publisher(redis, settings.pseudonymiser())
+        self._publisher = Publisher(redis, settings.pseudonymiser(), settings.most_dead_letters)
         self._tokens = TokenFile(settings.token_file) if settings.token_file else None
         self._in_flight = 0
         self._redis_answered = False
-        self._away = False
+        self._away = self._full = False
         self.draining = False
 
     def app(self) -> Starlette:
@@ -82,6 +84,10 @@ class Ingestion:
                 response = _json(error.status, error=str(error))
             except ClientDisconnect:
                 response = Response(status_code=400)
+            except Exception:
+                # The server answers it, and logs the traceback.
+                metrics.REQUESTS.labels(500).inc()
+                raise
         if self.draining:
             response.headers["connection"] = "close"
         metrics.REQUESTS.labels(response.status_code).inc()
@@ -139,8 +145,16 @@ class Ingestion:
                 logger.warning("Redis does not take events, producers are told to come again: %r", error)
             self._away = True
             return _come_again("the events could not be stored: send all of them again, repeats are skipped")
+        except DeadLettersFull as error:
+            if not self._full:
+                logger.error("bad events are sent back until `fraud features dead-letters` is seen to: %s", error)
+            self._full = True
+            return _come_again(str(error), _RETRY_WHEN_FULL_S)
         finally:
             self._in_flight -= 1
+        if published.refused and self._full:
+            logger.info("bad events are kept again")
+            self._full = False
         if self._away:
             logger.info("Redis takes events again")
         self._away, self._redis_answered = False, True
@@ -151,7 +165,7 @@ def _json(code: int, **content: object) -> Response:
     return Response(orjson.dumps(content), code, media_type=JSON)
 
 
-def _come_again(message: str) -> Response:
+def _come_again(message: str, after_s: int = _RETRY_AFTER_S) -> Response:
     response = _json(503, error=message)
-    response.headers["retry-after"] = str(_RETRY_AFTER_S)
+    response.headers["retry-after"] = str(after_s)
     return response

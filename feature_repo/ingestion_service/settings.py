@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.settings import RedisType
+from feature_repo.streaming.dead_letters import MOST_LETTERS
 
 
 class IngestionSettings(BaseSettings):
@@ -38,6 +39,12 @@ class IngestionSettings(BaseSettings):
         64, ge=1, description="Requests that may wait for Redis at a time; more are answered 503 at once."
     )
     redis_timeout_s: float = Field(2.0, gt=0, description="Longest wait for Redis before a request is answered 503.")
+    most_dead_letters: int = Field(
+        MOST_LETTERS,
+        ge=1,
+        description="Dead letters that may wait to be dealt with; while there are so many, a request that holds a bad "
+        "event is answered 503.",
+    )
     drain_s: float = Field(
         1.0,
         ge=0,

@@ -1,4 +1,4 @@
-"""Lists dead letters, and replays them once what kept them from being used is mended."""
+"""Lists dead letters, replays them once what kept them from being used is mended, and discards them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from feature_repo.errors import CorruptValue
 from feature_repo.streaming.keys import DEAD_LETTERS, PARTITIONS, partition_stream
 from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.records import KIND_NAMES, partition_of, read_records
+
+# Redis serves nobody else meanwhile.
+_DISCARDED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,15 @@ async def replay_letters(redis: Any, publisher: Publisher, letters: Sequence[Dea
         else:
             refused[letter.entry_id] = problem
     return Replayed(taken, refused)
+
+
+async def discard_letters(redis: Any, letters: Sequence[DeadLetter]) -> int:
+    """Forgets letters that can never be used; returns how many were still there."""
+    gone = 0
+    for start in range(0, len(letters), _DISCARDED_AT_ONCE):
+        ids = [letter.entry_id for letter in letters[start : start + _DISCARDED_AT_ONCE]]
+        gone += await redis.xdel(DEAD_LETTERS, *ids)
+    return gone
 
 
 async def _replay_one(redis: Any, publisher: Publisher, letter: DeadLetter, now_us: int) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 
-from feature_repo.errors import StoreUnavailable
+from feature_repo.errors import DeadLettersFull, StoreUnavailable
 from feature_repo.event_batch import EventBatch
 from feature_repo.event_schemas import CATALOGUE
 from feature_repo.event_schemas.validation import FieldError
@@ -26,8 +26,9 @@ from feature_repo.ingestion import (
     screen_pseudonymised,
 )
 from feature_repo.pseudonyms import Pseudonymiser
-from feature_repo.streaming.dead_letters import bury
+from feature_repo.streaming.dead_letters import MOST_LETTERS, bury
 from feature_repo.streaming.keys import (
+    DEAD_LETTERS,
     LOG_STREAM,
     PARTITION_PREFIX,
     PARTITIONS,
@@ -43,6 +44,9 @@ _EVENTS_PER_CALL = 100
 
 EVENTS = Counter("fraud_ingestion_events", "Events by what became of them: accepted, repeated, refused.", ["outcome"])
 REFUSED = Counter("fraud_ingestion_refused_fields", "Reasons for refusals by the field at fault.", ["field"])
+FULL = Counter(
+    "fraud_ingestion_dead_letters_full", "Batches whose refused events could not be kept: too many dead letters are."
+)
 
 # Numbering and writing are one step, so that the numbers of every stream ascend whoever publishes at the same time:
 # the worker takes a lower number after a higher one for a repeat. Numbers begin at the clock's microseconds, so that
@@ -105,11 +109,13 @@ class Publisher:
     Args:
         redis: an asynchronous Redis client.
         pseudonymise: the key for ids.
+        most_letters: how many dead letters there may be before no more events are refused, but sent back.
     """
 
-    def __init__(self, redis: Any, pseudonymise: Pseudonymiser) -> None:
+    def __init__(self, redis: Any, pseudonymise: Pseudonymiser, most_letters: int = MOST_LETTERS) -> None:
         self._redis = redis
         self._pseudonymise = pseudonymise
+        self._most_letters = most_letters
         self._script = redis.register_script(_PUBLISH)
 
     async def publish_rows(self, rows: Sequence[dict[str, Any]], arrived_us: int) -> Published:
@@ -138,6 +144,7 @@ class Publisher:
 
         Raises:
             StoreUnavailable: Redis did not take them; which were taken is not known, so publish all again.
+            DeadLettersFull: the good ones were taken, the bad ones could not be kept; publish all again later.
         """
         screened = screen(batch, self._pseudonymise, arrived_us)
         numbers = await self._take(screened, arrived_us[screened.kept])
@@ -164,6 +171,13 @@ class Publisher:
         if not letters:
             return
         try:
+            kept = await self._redis.xlen(DEAD_LETTERS)
+            if kept >= self._most_letters:
+                FULL.inc()
+                raise DeadLettersFull(
+                    f"{kept:,} refused events wait to be dealt with, and no more are kept: mend these events, or send "
+                    "all of them again later, repeats are skipped"
+                )
             await bury(self._redis, letters)
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error

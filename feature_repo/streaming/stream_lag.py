@@ -1,4 +1,4 @@
-"""How much waits in the streams, for Prometheus and for whoever scales the workers.
+"""How much waits in the streams, for Prometheus and for whoever scales the workers or deals with dead letters.
 
 Read from Redis at every scrape, so that it is known of partitions that nobody owns, too. Every worker exports the same:
 take the `max by (partition)`.
@@ -16,20 +16,21 @@ from prometheus_client.registry import Collector
 
 from feature_repo.materialization_ledger import AWAY, ledger_client
 from feature_repo.settings import RedisType
-from feature_repo.streaming.keys import LOG_STREAM, PARTITIONS, checkpoint_key, partition_stream
+from feature_repo.streaming.keys import DEAD_LETTERS, LOG_STREAM, PARTITIONS, checkpoint_key, partition_stream
 
 _TIMEOUT_S = 2.0
 _STREAMS = [*map(partition_stream, range(PARTITIONS)), LOG_STREAM]
 
-# KEYS: streams and their checkpoints in turn. A stream is trimmed by whole nodes, so that a few entries that are done
-# still stand before its checkpoint.
+# KEYS: streams and their checkpoints in turn, and the dead letters. A stream is trimmed by whole nodes, so that a few
+# entries that are done still stand before its checkpoint.
 _WAITING = """
 local waiting = {}
-for i = 1, #KEYS, 2 do
+for i = 1, #KEYS - 1, 2 do
   local length, last = redis.call('XLEN', KEYS[i]), redis.call('GET', KEYS[i + 1])
   if last then length = length - #redis.call('XRANGE', KEYS[i], '-', last) end
   waiting[#waiting + 1] = length
 end
+waiting[#waiting + 1] = redis.call('XLEN', KEYS[#KEYS])
 return waiting
 """
 
@@ -57,7 +58,7 @@ class StreamLagCollector(Collector):
             if self._client is None:
                 self._client = self._connect()
             keys = [key for stream in _STREAMS for key in (stream, checkpoint_key(stream))]
-            return _families(self._client.eval(_WAITING, len(keys), *keys))
+            return _families(self._client.eval(_WAITING, len(keys) + 1, *keys, DEAD_LETTERS))
         except AWAY as error:
             logger.warning("the streams' lag is unknown: %r", error)
             return _families(None)
@@ -73,8 +74,10 @@ def _families(waiting: list[int] | None) -> list[GaugeMetricFamily]:
         "fraud_stream_lag_records", "Records of the partition that are not applied yet.", labels=["partition"]
     )
     events = GaugeMetricFamily("fraud_event_log_lag_events", "Events that are not in the event log yet.")
+    letters = GaugeMetricFamily("fraud_dead_letters", "Dead letters that nobody has dealt with yet.")
     if waiting is not None:
         for partition in range(PARTITIONS):
             records.add_metric([str(partition)], waiting[partition])
         events.add_metric([], waiting[PARTITIONS])
-    return [records, events]
+        letters.add_metric([], waiting[PARTITIONS + 1])
+    return [records, events, letters]

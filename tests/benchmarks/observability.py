@@ -1,6 +1,7 @@
 """What ids, counts, tokens and traces cost around a request, and scores counted by the batch against one by one.
 
-Reported only: no peer does the same work.
+Reported only: no peer does the same work. The requests are those of KServe's route; the direct one calls the same
+parts.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from feature_repo.tokens import LEAST_LENGTH
 from inference_services import tracing
+from inference_services.asgi import Application, Message, Send
 from inference_services.authentication import Authentication
 from inference_services.batch_histogram import BatchHistogram
 from inference_services.metrics import PROBABILITY_BUCKETS, CallMetrics
-from inference_services.request_scope import Application, Message, RequestScope, Send
+from inference_services.request_scope import RequestScope
 from inference_services.served import Served
 from inference_services.tokens import TokenFile
 from pipelines.report import Row

@@ -16,10 +16,13 @@ import pytest
 import redis.asyncio as aioredis
 from prometheus_client import REGISTRY
 
+from feature_repo.errors import DeadLettersFull
+from feature_repo.event_schemas import CATALOGUE
 from feature_repo.pseudonyms import Pseudonymiser
+from feature_repo.streaming.dead_letters import LONGEST_TEXT
 from feature_repo.streaming.fold import state_fields, state_key
 from feature_repo.streaming.keys import DEAD_LETTERS
-from feature_repo.streaming.letter_box import read_letters, replay_letters
+from feature_repo.streaming.letter_box import discard_letters, read_letters, replay_letters
 from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.worker import Worker
 from tests.conftest import ROOT
@@ -77,6 +80,38 @@ async def test_a_bad_event_is_kept_with_its_reason_and_costs_no_other_its_place(
     added = {o: count("fraud_ingestion_events_total", outcome=o) - n for o, n in before.items()}
     assert added == {"accepted": 2, "repeated": 1, "refused": 1}
     assert count("fraud_ingestion_refused_fields_total", field=label) == faults + 1
+
+
+async def test_a_full_dead_letter_stream_drops_nothing_and_takes_good_events_on(
+    client: aioredis.Redis, pseudonymiser: Pseudonymiser
+) -> None:
+    publisher = Publisher(client, pseudonymiser, most_letters=2)
+    full = count("fraud_ingestion_dead_letters_full_total")
+    await publisher.publish_rows([change(1, change="shoe"), change(2, change="hat")], NOW_US)
+    kept = await read_letters(client)
+    with pytest.raises(DeadLettersFull, match="2 refused events wait"):
+        await publisher.publish_rows([change(3), change(4, change="coat")], NOW_US)
+    assert await read_letters(client) == kept
+    assert count("fraud_ingestion_dead_letters_full_total") == full + 1
+    assert await publisher.any_taken(["e3"])
+    assert (await publisher.publish_rows([change(5)], NOW_US)).refused == []
+    assert await discard_letters(client, kept[:1]) == 1
+    published = await publisher.publish_rows([change(3), change(4, change="coat")], NOW_US)
+    assert published.repeated.tolist() == [True, False]
+    assert [letter.subject().split()[-1] for letter in await read_letters(client)] == ["e2", "e4"]
+
+
+async def test_a_letter_is_short_and_what_is_cut_in_it_is_refused_again(
+    client: aioredis.Redis, pseudonymiser: Pseudonymiser
+) -> None:
+    longest = [max([spec.max_length or 0, *map(len, spec.enum or ())]) for spec in CATALOGUE.fields.values()]
+    assert max(longest) < LONGEST_TEXT
+    publisher = Publisher(client, pseudonymiser)
+    await publisher.publish_rows([change(1, event_id="e" * 1_000_000)], NOW_US)
+    ((_, fields),) = await client.xrange(DEAD_LETTERS)
+    assert len(fields[b"letter"]) < 1000
+    (letter,) = await read_letters(client)
+    assert (await replay_letters(client, publisher, [letter], NOW_US)).taken == 0
 
 
 async def test_an_event_of_a_fast_clock_is_taken_once_its_time_has_come(
@@ -146,6 +181,8 @@ def test_the_command_line_publishes_lists_and_replays(redis_url: str, tmp_path: 
     assert "account_changed e2" in done.stdout
     done = fraud("dead-letters", "--replay", *options)
     assert "0 replayed, 1 stay" in done.stdout
+    done = fraud("dead-letters", "--discard", *options)
+    assert "1 discarded" in done.stdout
     done = fraud("dead-letters", "7-7", *options)
     assert done.returncode == 1
     assert "no dead letter 7-7" in done.stderr

@@ -20,12 +20,14 @@ import httpx
 import orjson
 import pytest
 import redis
+from prometheus_client import REGISTRY
 
 from feature_repo.ingestion_service.app import Ingestion
 from feature_repo.ingestion_service.settings import IngestionSettings
 from feature_repo.online.store import client_at
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming.keys import DEAD_LETTERS, LOG_STREAM, PARTITIONS, partition_stream
+from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.records import read_records
 from simulators.local_services import LocalProcess, RedisServer, free_port
 from tests.checks.docs_tables import with_tables
@@ -237,6 +239,23 @@ async def test_a_refused_event_is_not_acknowledged_while_its_letter_cannot_be_ke
         os.kill(redis_server.pid, signal.SIGCONT)
 
 
+async def test_a_bad_event_is_sent_back_while_the_dead_letters_are_full(redis_url: str, store: redis.Redis) -> None:
+    client = client_at(redis_url, "redis")
+    transport = httpx.ASGITransport(Ingestion(client, IngestionSettings(key=SECRET, most_dead_letters=1)).app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingestion") as http:
+        assert (await http.post("/v1/events", json=change(change="shoe"))).status_code == 202
+        both = [change(), change(change="hat")]
+        answer = await http.post("/v1/events", json=both)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+        assert "1 refused events wait" in answer.json()["error"]
+        assert store.xlen(DEAD_LETTERS) == 1
+        assert (await http.post("/v1/events", json=change())).json()["accepted"] == 1
+        store.delete(DEAD_LETTERS)
+        told = (await http.post("/v1/events", json=both)).json()["events"]
+        assert [event["outcome"] for event in told] == ["duplicate", "refused"]
+    await client.aclose()
+
+
 async def test_nothing_is_lost_when_a_process_is_told_to_stop(start: Start, store: redis.Redis) -> None:
     """Producers behind a load balancer: they stop when the process says that it is not ready."""
     process, url = start()
@@ -303,6 +322,22 @@ async def test_requests_and_events_are_counted_and_no_name_of_a_producer_s_is_a_
     assert 'fraud_ingestion_requests_total{status="415"}' in text
     assert 'fraud_ingestion_refused_fields_total{field="unknown"}' in text
     assert "anything" not in text
+
+
+async def test_a_request_that_ends_in_an_error_of_ours_is_counted(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client = client_at(redis_url, "redis")
+    monkeypatch.setattr(Publisher, "publish_rows", fail)
+    transport = httpx.ASGITransport(Ingestion(client, IngestionSettings(key=SECRET)).app(), raise_app_exceptions=False)
+    before = REGISTRY.get_sample_value("fraud_ingestion_requests_total", {"status": "500"}) or 0.0
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingestion") as http:
+        assert (await http.post("/v1/events", json=change())).status_code == 500
+    assert REGISTRY.get_sample_value("fraud_ingestion_requests_total", {"status": "500"}) == before + 1
+    await client.aclose()
 
 
 async def test_it_is_not_ready_before_redis_has_answered() -> None:

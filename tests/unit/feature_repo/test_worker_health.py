@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from feature_repo.event_batch import EventBatch
 from feature_repo.pseudonyms import Pseudonymiser
 from feature_repo.streaming.health import serve_health
-from feature_repo.streaming.keys import PARTITIONS, partition_stream
+from feature_repo.streaming.keys import DEAD_LETTERS, PARTITIONS, partition_stream
 from feature_repo.streaming.publisher import Publisher
 from feature_repo.streaming.stream_lag import export_stream_lag
 from feature_repo.streaming.worker import Worker
@@ -56,6 +56,15 @@ async def test_what_waits_is_counted_to_the_record(redis_url: str, pseudonymiser
     assert waiting(registry) == ([0.0] * PARTITIONS, 30.0)
     await publish(redis_url, pseudonymiser, 1, start=30)
     assert sum(filter(None, waiting(registry)[0])) == 4
+
+
+def test_dead_letters_are_counted(redis_url: str) -> None:
+    registry = CollectorRegistry()
+    export_stream_lag(redis_url, "redis", registry)
+    assert registry.get_sample_value("fraud_dead_letters") == 0
+    with redis.Redis.from_url(redis_url) as store:
+        store.xadd(DEAD_LETTERS, {"letter": "{}"})
+    assert registry.get_sample_value("fraud_dead_letters") == 1
 
 
 def test_a_redis_that_is_away_is_not_told_as_nothing_waiting() -> None:

@@ -14,14 +14,17 @@ import orjson
 import pytest
 import uvicorn
 from kserve.model_repository import ModelRepository
+from prometheus_client import REGISTRY
 from uvicorn.server import ServerState
 
 from inference_services.admission import AdmissionLimit, Bounds
 from inference_services.direct_protocol import Connections, DirectProtocol
 from inference_services.direct_route import _ROUND_S, DirectRoute
+from inference_services.draining import configure
 from inference_services.errors import InvalidRequest
 from inference_services.metrics import CallMetrics
-from inference_services.protocol import MAX_BODY_BYTES
+from inference_services.protocol import MAX_BODY_BYTES, BodyCheck
+from inference_services.request_context import request_id
 from inference_services.served import Served
 from inference_services.v2 import Tensors
 from inference_services.v2_model import Outputs, V2Model
@@ -99,7 +102,7 @@ class Bench:
     def __init__(self, model: V2Model, app: App, most: int = 64) -> None:
         models = ModelRepository()
         models.update(model)
-        served = Served("test", uuid4().hex, "7", "")
+        self.served = served = Served("test", uuid4().hex, "7", "")
         self.route = DirectRoute(
             models=models,
             app=app,
@@ -108,17 +111,22 @@ class Bench:
             served=served,
             tokens=None,
         )
-        config = uvicorn.Config(app, log_config=None, lifespan="off", proxy_headers=False)
-        config.load()
         self.state, self.shared, self.wire = ServerState(), Connections(), Wire()
-        self._make = partial(DirectProtocol, self.route, self.shared, config=config, server_state=self.state)
+        self._config = uvicorn.Config(app, log_config=None, lifespan="off")
+        configure(self._config, partial(DirectProtocol, self.route, self.shared))
+        self._config.load()
         self.protocol = self.connect(self.wire)
 
-    def connect(self, wire: Wire) -> DirectProtocol:
+    def connect(self, wire: Wire) -> Any:
         """One more connection."""
-        protocol = self._make(app_state={})
+        protocol: Any = self._config.http_protocol_class(config=self._config, server_state=self.state, app_state={})
         protocol.connection_made(wire)
         return protocol
+
+    def counted(self, outcome: str) -> float | None:
+        """Requests with this outcome."""
+        labels = {**self.served.labels(), "protocol": "rest", "outcome": outcome}
+        return REGISTRY.get_sample_value("fraud_requests_total", labels)
 
     async def send(self, *pieces: bytes) -> list[bytes]:
         """What is written once these bytes have come and nothing is left to do but to wait."""
@@ -198,6 +206,16 @@ async def test_what_waits_is_answered_later_and_the_next_on_the_connection_after
         request(path="/v2/models/echo/versions//infer"),
         request(BODY, "/v2/models/echo/infer", "1.0"),
         request(BODY, "/v2/models/echo/infer", "1.1", "ce-type: x"),
+        request(BODY, "/v2/models/echo/infer", "1.1", "content-type: application/json"),
+        request().replace(b"content-length: ", b"content-length: " + b"0" * 5000),
+        *(
+            request(BODY, "/v2/models/echo/infer", "1.1", *lines).replace(b"content-type: application/json\r\n", b"")
+            for lines in (
+                ["inference-header-content-length:"],
+                [f"inference-header-content-length: {'9' * 5000}"],
+                ["inference-header-content-length: 1", f"inference-header-content-length: {len(BODY)}"],
+            )
+        ),
         request(b"not json"),
         request(b'{"inputs": []}'),
     ],
@@ -258,6 +276,57 @@ async def test_nothing_is_written_to_a_caller_who_has_left(at: int) -> None:
     assert not bench.state.tasks
 
 
+async def test_nothing_is_written_to_a_caller_who_has_left_with_another_request_behind() -> None:
+    gate = asyncio.Event()
+    bench = Bench(Echo(gate), app)
+    await bench.send(request() + request(path="/other"))
+    bench.protocol.connection_lost(None)
+    tasks = list(bench.state.tasks)
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert await bench.send() == []
+
+
+async def test_what_comes_behind_a_refused_request_is_not_begun_on_a_connection_that_ends() -> None:
+    seen: list[Any] = []
+
+    async def counts(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+        await app(scope, receive, send)
+
+    bench = Bench(Echo(), counts, most=0)
+    bench.state.default_headers.append((b"connection", b"close"))
+    (answer,) = await bench.send(request() + request() + request(path="/other"))
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert bench.wire.closed
+    assert (bench.counted("shed"), seen) == (1, [])
+
+
+async def test_what_comes_behind_a_request_is_not_taken_for_a_part_of_it() -> None:
+    ids = []
+
+    async def asks(scope: Any, receive: Any, send: Any) -> None:
+        ids.append(request_id())
+        await app(scope, receive, send)
+
+    await Bench(Echo(), asks).send(request() + b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert ids == [""]
+
+
+@pytest.mark.parametrize("body", [BODY, b"not json"])
+async def test_a_request_that_is_given_up_leaves_nobody_waiting(body: bytes) -> None:
+    async def waits(_: Any, __: Any, ___: Any) -> None:
+        await asyncio.Event().wait()
+
+    bench = Bench(Echo(asyncio.Event()), waits)
+    assert await bench.send(request(body)) == []
+    (task,) = bench.state.tasks
+    task.cancel()
+    answers = await bench.send()
+    assert bench.wire.closed or [answer[:13] for answer in answers] == [b"HTTP/1.1 500 "]
+    assert not bench.state.tasks
+
+
 async def test_more_than_is_taken_on_is_told_so_and_the_connection_goes_on() -> None:
     bench = Bench(Echo(), app, most=0)
     for number in (1, 2):
@@ -273,7 +342,6 @@ async def test_the_loop_comes_round_between_requests_that_came_together() -> Non
     wires = [Wire() for _ in range(4)]
     for wire in wires:
         bench.connect(wire).data_received(request())
-    assert [len(wire.written) for wire in wires] == [0, 0, 0, 1]
     for number in (1, 2, 3):
         await asyncio.sleep(0)
         assert [len(wire.written) for wire in wires] == [1] * number + [0] * (3 - number) + [1]
@@ -296,6 +364,12 @@ async def test_an_application_that_fails_in_the_middle_of_its_answer_loses_the_c
     bench = Bench(Echo(), fails)
     await bench.send(request(b"not json"))
     assert bench.wire.closed
+
+
+async def test_a_length_with_thousands_of_zeros_is_a_length() -> None:
+    sent = request().replace(b"content-length: ", b"content-length: " + b"0" * 5000)
+    head, *_ = await Bench(Echo(), BodyCheck(app)).send(sent)
+    assert head.startswith(b"HTTP/1.1 202 ")
 
 
 async def test_bodies_that_are_too_large_alone_or_together_are_the_application_s() -> None:

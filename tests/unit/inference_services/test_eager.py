@@ -76,6 +76,27 @@ async def test_a_failure_that_is_waited_for_is_the_coroutine_s() -> None:
     assert seen == ["'lost'", "went on"]
 
 
+async def test_a_task_that_is_cancelled_before_its_first_step_ends_the_coroutine_in_its_context() -> None:
+    seen: list[str] = []
+    tasks: Tasks = set()
+
+    async def work() -> None:
+        token = VALUE.set("mine")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            VALUE.reset(token)  # an error in any other context
+            seen.append("ended")
+
+    eager.start(work(), tasks)
+    (task,) = tasks
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(0)
+    assert seen == ["ended"]
+    assert not tasks
+
+
 async def test_a_cancelled_task_cancels_the_coroutine() -> None:
     seen: list[str] = []
     tasks: Tasks = set()

@@ -15,10 +15,11 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest, ModelInf
 from prometheus_client import REGISTRY
 
 from inference_services.application import ServiceApplication
+from inference_services.asgi import Send
 from inference_services.grpc_scope import INFER, RequestScopeInterceptor
 from inference_services.metrics import CallMetrics
 from inference_services.request_context import current
-from inference_services.request_scope import RequestScope, Send, Uncaught
+from inference_services.request_scope import RequestScope, Uncaught
 from inference_services.served import Served
 
 Application = Callable[..., Awaitable[None]]
