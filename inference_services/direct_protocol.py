@@ -95,6 +95,8 @@ class DirectProtocol(HttpToolsProtocol):
         """Called by the transport: what is still coming will not come."""
         self._read()
         super().connection_lost(exc)
+        # It knows this connection: both would stay, with the body, until the garbage collector finds them.
+        self.cycle = None  # type: ignore[assignment]
 
     def _read(self) -> DirectExchange | None:
         """The request whose body was coming, which it no longer does."""
@@ -163,6 +165,7 @@ class DirectExchange:
     def respond(self, answer: Answer, request_id: str) -> None:
         """Writes the answer at once, head and body together."""
         protocol, shared = self._protocol, self._protocol.shared
+        self.parts.clear()  # the connection keeps this one until its next request
         # Uvicorn tells no more than the last request of a connection that its caller has left.
         if protocol.transport.is_closing():
             return
@@ -197,6 +200,7 @@ class DirectExchange:
             on_response=protocol.on_response_complete,
         )
         cycle.body += self.body
+        self.parts.clear()
         cycle.more_body = False
         cycle.message_event.set()
         cycle.disconnected = protocol.transport.is_closing()

@@ -18,4 +18,6 @@ def settle() -> None:
     """Takes all objects that are there out of what the collector looks at: call it once, when all is loaded."""
     gc.collect()
     gc.freeze()
+    # Python puts a full collection off until a quarter of what the last one left has come: now that is nothing.
+    gc.collect()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])

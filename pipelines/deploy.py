@@ -9,7 +9,8 @@ import yaml
 from kubernetes.client import ApiException
 
 from components.canary import FUSION_URI
-from components.kserve_api import DETECTOR, create, patch, with_transformer_env
+from components.kserve_api import DETECTOR, change, create, patch, read, with_transformer_env
+from components.rollout import READY_S
 from pipelines.errors import StepError
 
 
@@ -33,6 +34,9 @@ def apply(api: Any, body: dict[str, Any]) -> None:
     Args:
         api: `kubernetes.client.CustomObjectsApi`.
         body: the InferenceService.
+
+    Raises:
+        ComponentError: a canary is under way, and what replaces it does not come up; the champion serves.
     """
     name = body["metadata"]["name"]
     try:
@@ -40,12 +44,12 @@ def apply(api: Any, body: dict[str, Any]) -> None:
     except ApiException as error:
         if error.status != 409:
             raise
+        predictor = body["spec"]["predictor"]
+        if read(api, name)["spec"]["predictor"].get("canaryTrafficPercent") is not None:
+            # Without a share the newest revision that is ready gets everything, and that is the canary for now.
+            change(api, name, {**body["spec"], "predictor": {**predictor, "canaryTrafficPercent": 0}}, READY_S)
         # A merge patch removes a field only when it names it.
-        patch(
-            api,
-            name,
-            {"spec": {**body["spec"], "predictor": {"canaryTrafficPercent": None, **body["spec"]["predictor"]}}},
-        )
+        patch(api, name, {"spec": {**body["spec"], "predictor": {"canaryTrafficPercent": None, **predictor}}})
 
 
 def with_model(body: dict[str, Any], storage_uri: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from simulators.local_kserve import schema, webhook
 from simulators.local_kserve.errors import ApiError, denied, invalid, unknown_fields
+from simulators.local_kserve.qualified_names import metadata_problems
 
 API_VERSION = "serving.kserve.io/v1beta1"
 KIND = "InferenceService"
@@ -40,6 +41,9 @@ def admit(old: Object | None, isvc: Object, namespace: str) -> None:
         raise invalid(name, "; ".join(problems.invalid))
     if not _NAME.fullmatch(name):
         raise invalid(name, f"metadata.name {name!r} must be lower-case letters, digits, '-' and '.'")
+    wrong = list(metadata_problems(metadata))
+    if wrong:
+        raise invalid(name, "; ".join(wrong))
     if metadata.get("namespace", namespace) != namespace:
         raise ApiError(400, "BadRequest", f"metadata.namespace must be {namespace}, as in the request's path")
     if old is not None and name != old["metadata"]["name"]:

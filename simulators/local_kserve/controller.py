@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from simulators.local_kserve.admission import COMPONENTS, Object, admit
-from simulators.local_kserve.errors import ApiError, ManifestError, conflict, invalid, not_found
+from simulators.local_kserve.errors import ApiError, ManifestError, conflict, invalid, not_found, precondition_failed
 from simulators.local_kserve.events import EventLog
 from simulators.local_kserve.payload_log import Counts
 from simulators.local_kserve.plan import Image, plan
@@ -84,10 +84,16 @@ class Controller:
         service.apply(isvc, self._runtimes)
         return service.object()
 
-    def delete(self, namespace: str, name: str, *, dry_run: bool = False) -> Object:
-        """Forget the object, and return what it was; its processes are drained and ended after this returns."""
+    def delete(self, namespace: str, name: str, preconditions: Mapping[str, str], *, dry_run: bool = False) -> Object:
+        """Forget the object, and return what it was; its processes are drained and ended after this returns.
+
+        Raises ApiError (409) where a precondition, `uid` or `resourceVersion`, is not that of the object.
+        """
         service = self._find(namespace, name)
         was = service.object()
+        for field, wanted in preconditions.items():
+            if wanted != was["metadata"][field]:
+                raise precondition_failed(name, field, wanted, was["metadata"][field])
         if dry_run:
             return was
         del self._services[namespace, name]

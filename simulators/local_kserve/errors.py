@@ -50,11 +50,20 @@ def not_found(name: str) -> ApiError:
 
 def conflict(name: str) -> ApiError:
     """409 for a change that was made from an older version than the one stored."""
-    message = (
-        f'Operation cannot be fulfilled on inferenceservices.serving.kserve.io "{name}": the object '
-        "has been modified; please apply your changes to the latest version and try again"
+    return _conflict(
+        name, "the object has been modified; please apply your changes to the latest version and try again"
     )
-    return ApiError(409, "Conflict", message)
+
+
+def precondition_failed(name: str, field: str, wanted: str, found: str) -> ApiError:
+    """409 for the end of an object that is another one than the client means."""
+    return _conflict(name, f"Precondition failed: {field} in precondition: {wanted}, in object meta: {found}")
+
+
+def _conflict(name: str, why: str) -> ApiError:
+    return ApiError(
+        409, "Conflict", f'Operation cannot be fulfilled on inferenceservices.serving.kserve.io "{name}": {why}'
+    )
 
 
 def invalid(name: str, message: str) -> ApiError:

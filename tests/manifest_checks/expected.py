@@ -38,3 +38,9 @@ def _rows(*columns: str) -> Iterator[list[list[str]]]:
 def services() -> set[str]:
     """`name.namespace` of services that others run, from the table with the columns `service` and `namespace`."""
     return {f"{name}.{where}" for row in _rows("service", "namespace") for name in row[0] for where in row[1]}
+
+
+@functools.cache
+def guests() -> list[dict[str, str]]:
+    """Labels of pods that others run in our namespace, from the table with the columns `guest` and `label`."""
+    return [dict(label.split("=", 1) for label in marks) for _, marks in _rows("guest", "label")]

@@ -102,8 +102,12 @@ class Objects:
         return web.json_response(self._controller.replace(*_address(request), changed, dry_run=_dry_run(request)))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """The end of an object."""
-        was = self._controller.delete(*_address(request), dry_run=_dry_run(request))
+        """The end of an object, if it is the one that the options name."""
+        options = await _body(request, dict) if request.can_read_body else {}
+        given = options.get("preconditions") or {}
+        preconditions = {name: given[name] for name in ("uid", "resourceVersion") if given.get(name)}
+        dry_run = _dry_run(request) or options.get("dryRun") == ["All"]
+        was = self._controller.delete(*_address(request), preconditions, dry_run=dry_run)
         details = {
             "name": was["metadata"]["name"],
             "group": discovery.GROUP,

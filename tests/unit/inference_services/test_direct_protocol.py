@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -260,6 +262,26 @@ async def test_nothing_is_written_to_a_caller_who_has_left(at: int) -> None:
     assert await bench.send() == []
     assert bench.shared.coming == 0
     assert not bench.state.tasks
+
+
+async def test_a_body_is_kept_no_longer_than_its_request() -> None:
+    bench = Bench(Echo(), app)
+    await bench.send(request())
+    assert bench.protocol.cycle.parts == []
+
+
+@pytest.mark.parametrize("sent", [request()[:-1], request(), request(b"not json")])
+async def test_a_connection_is_kept_no_longer_than_its_caller(sent: bytes) -> None:
+    bench = Bench(Echo(), app)
+    await bench.send(sent)
+    left = weakref.ref(bench.protocol)
+    gc.disable()
+    try:
+        bench.protocol.connection_lost(None)
+        del bench.protocol
+        assert left() is None, "it waits for the garbage collector"
+    finally:
+        gc.enable()
 
 
 async def test_nothing_is_written_to_a_caller_who_has_left_with_another_request_behind() -> None:

@@ -15,8 +15,11 @@ later = [[] for _ in range(100)]
 looked_at = len(gc.get_objects())
 assert gc.get_freeze_count() >= len(loaded), gc.get_freeze_count()
 assert len(later) <= looked_at < len(loaded), looked_at
-cycle = []
-cycle.append(cycle)
+full = gc.get_stats()[2]["collections"]
+for _ in range(200 * gc.get_threshold()[0]):
+    cycle = []
+    cycle.append(cycle)
+assert gc.get_stats()[2]["collections"] > full, "cycles that grow old stay"
 del cycle
 assert gc.collect() >= 1
 assert gc.isenabled()

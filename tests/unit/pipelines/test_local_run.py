@@ -1,4 +1,4 @@
-"""What a local run may delete, deploy and connect to."""
+"""What a local run may delete and connect to."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import load_repo_config
-from kubernetes.client import ApiException
 
-from components import kserve_api
 from components.errors import RegistryError
 from components.rollout import check_fusion
 from feature_repo.settings import FEAST_PROJECT, KEY_TTL_SECONDS, FeatureSettings
-from pipelines import deploy
 from pipelines.errors import StepError
 from pipelines.workspace import Workspace
 from tests.conftest import ROOT
@@ -72,22 +68,6 @@ def test_a_fusion_bundle_must_know_every_pair_that_may_answer(tmp_path: Path) ->
     check_fusion(tmp_path, [("new", "old")])
     with pytest.raises(RegistryError, match="does not know LightGBM older with GNN old"):
         check_fusion(tmp_path, [("new", "old"), ("older", "old")])
-
-
-def test_deploying_again_ends_a_canary() -> None:
-    class Api:
-        patched: Any = None
-
-        def create_namespaced_custom_object(self, *_: Any) -> None:
-            raise ApiException(status=409)
-
-        def patch_namespaced_custom_object(self, *arguments: Any) -> dict[str, Any]:
-            self.patched = arguments[-1]
-            return {}
-
-    api = Api()
-    deploy.apply(api, deploy.manifest(ROOT / "manifests" / "base", kserve_api.DETECTOR))
-    assert api.patched["spec"]["predictor"]["canaryTrafficPercent"] is None
 
 
 def test_feast_gets_the_whole_redis_address() -> None:

@@ -310,6 +310,19 @@ def test_second_create_and_stale_change_conflict(local: LocalKServe, api: Any) -
     assert (conflict.value.status, json.loads(conflict.value.body)["reason"]) == (409, "Conflict")
 
 
+@pytest.mark.parametrize("field", ["uid", "resourceVersion"])
+def test_only_the_object_that_a_client_means_is_deleted(api: Any, field: str) -> None:
+    metadata = api.create_namespaced_custom_object(*PLACE, isvc("echo"))["metadata"]
+    other = {"preconditions": {field: metadata[field] + "0"}}
+    with pytest.raises(ApiException) as refusal:
+        api.delete_namespaced_custom_object(*PLACE, "echo", body=other)
+    assert (refusal.value.status, json.loads(refusal.value.body)["reason"]) == (409, "Conflict")
+    api.delete_namespaced_custom_object(*PLACE, "echo", body={"dryRun": ["All"]})
+    uid = api.get_namespaced_custom_object(*PLACE, "echo")["metadata"]["uid"]
+    api.delete_namespaced_custom_object(*PLACE, "echo", body={"preconditions": {"uid": uid}})
+    assert api.list_namespaced_custom_object(*PLACE)["items"] == []
+
+
 def test_ending_the_server_answers_what_is_in_flight_then_ends_every_process(tmp_path: Path) -> None:
     with start(tmp_path) as server, ThreadPoolExecutor(1) as pool:
         server.api().create_namespaced_custom_object(*PLACE, isvc("echo"))

@@ -125,6 +125,38 @@ def test_a_quantity_may_be_a_number() -> None:
     assert problems(changed(model={"resources": {"limits": {"cpu": 1, "memory": "1Gi"}}})).invalid == []
 
 
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"labels": {"app": "a b"}}, "the value 'a b' of 'app'"),
+        ({"labels": {"app": "a" * 64}}, "at most 63"),
+        ({"labels": {"app": "-a"}}, "the value '-a'"),
+        ({"labels": {"app": "a\n"}}, "the value"),
+        ({"labels": {"an app": "a"}}, "'an app' must be"),
+        ({"labels": {"": "a"}}, "'' must be"),
+        ({"labels": {"Team.example/app": "a"}}, "'Team.example/app' must be"),
+        ({"labels": {"/app": "a"}}, "'/app' must be"),
+        ({"labels": {"a/b/c": "a"}}, "'a/b/c' must be"),
+        ({"annotations": {"a b": "a"}}, "metadata.annotations: 'a b' must be"),
+    ],
+)
+def test_a_label_that_kubernetes_would_not_take_is_invalid(metadata: dict[str, Any], words: str) -> None:
+    with pytest.raises(ApiError, match=words) as refusal:
+        admit(None, merge_patch(isvc(), {"metadata": metadata}), "fraud")
+    assert (refusal.value.code, refusal.value.reason) == (422, "Invalid")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": {"app.kubernetes.io/name": "fraud_A.1", "empty": "", "a" * 63: "a" * 63}},
+        {"annotations": {"Team.example/Notes": "anything at all, with spaces\n"}},
+    ],
+)
+def test_labels_and_annotations_of_a_right_form_are_admitted(metadata: dict[str, Any]) -> None:
+    admit(None, merge_patch(isvc(), {"metadata": metadata}), "fraud")
+
+
 WEBHOOK = [
     (changed(minReplicas=3, maxReplicas=2), "minReplicas 3 must not be above maxReplicas 2"),
     (changed(minReplicas=-1), "minReplicas must not be negative"),

@@ -22,6 +22,7 @@ from kserve import (
 )
 from kubernetes import watch
 
+from pipelines import deploy
 from simulators.local_kserve import LocalKServe
 from tests.local_kserve import PLACE, custom, infer, isvc, patch
 
@@ -69,6 +70,33 @@ def test_kserves_own_client_creates_waits_changes_and_deletes(sdk: KServeClient,
     sdk.delete("echo", namespace="fraud")
     with pytest.raises(RuntimeError, match="not found"):
         sdk.get("echo", namespace="fraud")
+
+
+def test_deploying_over_a_canary_never_gives_it_everything(local: LocalKServe, api: Any, tmp_path: Path) -> None:
+    def serving(bundle: str) -> dict[str, Any]:
+        (tmp_path / bundle).mkdir()
+        (tmp_path / bundle / "model.bst").write_text("tree")
+        uri = (tmp_path / bundle).as_uri()
+        return isvc(
+            "echo", predictor={"model": {"modelFormat": {"name": "fake"}, "runtime": "fake", "storageUri": uri}}
+        )
+
+    deploy.apply(api, serving("champion"))
+    local.wait_ready("echo")
+    patch(api, "echo", {**serving("challenger")["spec"]["predictor"], "canaryTrafficPercent": 10})
+    local.wait_ready("echo")
+    before = api.list_namespaced_custom_object(*PLACE)["metadata"]["resourceVersion"]
+    deploy.apply(api, serving("next"))
+    local.wait_ready("echo")
+    after = int(api.list_namespaced_custom_object(*PLACE)["metadata"]["resourceVersion"])
+    shares = []
+    for event in watch.Watch().stream(api.list_namespaced_custom_object, *PLACE, resource_version=before):
+        traffic = event["object"]["status"]["components"]["predictor"]["traffic"]
+        shares.append({target["revisionName"][-1]: target["percent"] for target in traffic})
+        if int(event["object"]["metadata"]["resourceVersion"]) >= after:
+            break
+    assert {share.get("2", 0) for share in shares} <= {0, 10}
+    assert shares[-1] == {"3": 100}
 
 
 def test_a_watch_tells_every_change_once(api: Any) -> None:
