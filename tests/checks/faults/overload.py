@@ -32,8 +32,8 @@ _CALLERS, _MEASURE_S = 8, 3.0
 _CONNECTIONS = 512
 # The process that makes the load has to start and to open its connections.
 _START_S = 2.0
-# What may pass until the limit is found.
-_SETTLE_S = 1.0
+# What may pass until the limit is found, and for how long that must have been so.
+_SETTLE_S, _STEADY_S = 1.0, 0.5
 _LEAST_GOODPUT = 0.5
 # How much sooner what is taken on is answered than by the same service that takes everything on.
 _LEAST_GAIN = 2.0
@@ -71,10 +71,10 @@ class Overload:
         return 1000 * percentile([one.took for one in self.taken if one.due >= _SETTLE_S], share)
 
     def settled_s(self, late_s: float) -> float:
-        """When the first second began in which 99 % of what was taken on was in time; infinity when none was."""
+        """When the first half second began in which 99 % of what was taken on was in time; infinity when none was."""
         taken = self.taken
-        for tenth in range(int(10 * (self.seconds - 1)) + 1):
-            times = [one.took for one in taken if tenth / 10 <= one.due < tenth / 10 + 1]
+        for tenth in range(int(10 * (self.seconds - _STEADY_S)) + 1):
+            times = [one.took for one in taken if tenth / 10 <= one.due < tenth / 10 + _STEADY_S]
             if times and percentile(times, 0.99) <= late_s:
                 return tenth / 10
         return math.inf
