@@ -222,6 +222,12 @@ async def test_the_version_that_is_served_may_be_named() -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_who_asks_for_a_websocket_is_answered_as_if_not() -> None:
+    wanted = ("connection: upgrade", "upgrade: websocket")
+    written = await Bench(Echo(), app).send(request(BODY, "/v2/models/echo/infer", "1.1", *wanted))
+    assert content(b"".join(written))[:2] == ["POST", "/v2/models/echo/infer"]
+
+
 async def test_a_caller_may_ask_for_the_end_of_the_connection() -> None:
     bench = Bench(Echo(), app)
     (answer,) = await bench.send(request(BODY, "/v2/models/echo/infer", "1.1", "connection: close"))
