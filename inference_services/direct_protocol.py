@@ -155,7 +155,7 @@ class DirectExchange:
 
     @property
     def body(self) -> bytes:
-        """The body, once it is there."""
+        """The body, once it is there and until it is answered."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     @property
