@@ -145,7 +145,7 @@ class DirectRoute:
                 taken = self._waiting.popleft()
                 eager.start(self._serve(taken), taken.exchange.tasks)
         finally:
-            if self._waiting:
+            if self._waiting:  # one has failed, which is no reason to leave the others
                 asyncio.get_running_loop().call_soon(self._serve_all)
 
     async def _serve(self, taken: _Taken) -> None:
