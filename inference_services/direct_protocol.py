@@ -16,9 +16,8 @@ from inference_services.request_context import REQUEST_ID
 
 _HEAD = b"content-length: %d\r\ncontent-type: application/json\r\n" + REQUEST_ID.encode() + b": %b\r\n"
 _CLOSING = b"connection: close\r\n"
+# Uvicorn sets a cycle's event when there is news for its application; a request of ours has none that waits.
 _NOBODY_WAITS = asyncio.Event()
-
-
 # Of bodies that are still coming, on all connections. Beyond it a request goes to KServe's route, which reads a
 # body when the request is taken on.
 _MOST_COMING = 8 * MAX_BODY_BYTES
@@ -125,8 +124,10 @@ class DirectExchange:
         form: of the request.
 
     Attributes:
+        headers: of the request, their names in lower case.
+        form: how it is written.
         parts: of the body, as they come.
-        response_complete, disconnected, keep_alive, message_event: as in uvicorn's cycle.
+        response_complete, disconnected, keep_alive, message_event: as in uvicorn's cycle, for uvicorn.
     """
 
     __slots__ = (
@@ -154,7 +155,7 @@ class DirectExchange:
 
     @property
     def body(self) -> bytes:
-        """The body, once it is there."""
+        """The body, once it is there and until it is answered."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     @property

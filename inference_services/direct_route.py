@@ -154,7 +154,7 @@ class DirectRoute:
                 if monotonic() >= enough:
                     break
         finally:
-            if self._waiting:
+            if self._waiting:  # the round is over, or one has failed, which is no reason to leave the others
                 asyncio.get_running_loop().call_soon(self._serve_some)
 
     async def _serve(self, taken: _Taken) -> None:

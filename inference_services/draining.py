@@ -38,6 +38,8 @@ def configure(config: Config, http: Callable[..., asyncio.Protocol]) -> None:
     config.http = http  # type: ignore[assignment]  # whatever makes a protocol does for its class
     # Nothing here asks who the caller is, nor by which scheme it came.
     config.proxy_headers = False
+    # Uvicorn would leave a POST that asks for a websocket without any answer.
+    config.ws = "none"
     # A request that waited behind another begins where that one's answer was written, and must not inherit its id.
     config.reset_contextvars = True
 

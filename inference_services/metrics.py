@@ -35,7 +35,7 @@ BUNDLE = Gauge("fraud_bundle_info", "1 for the bundle that the process serves.",
 REQUESTS = Counter("fraud_requests", "Inference requests answered, by outcome.", [*LABELS, "protocol", "outcome"])
 SECONDS = BatchHistogram(
     "fraud_request_seconds",
-    "From an inference request's headers to its answer, decoding and encoding included.",
+    "From an inference request's headers (its last byte, on the direct route) to its answer.",
     (*LABELS, "protocol"),
     LATENCY_BUCKETS,
 )

@@ -161,8 +161,20 @@ def serve(
     drain, limit = Drain(), AdmissionLimit(settings.bounds)
     server = DrainingServer(drain, settings.drain_s, settings.grace_s, enable_latency_logging=False)
     server.dataplane = _StrictDataPlane(server.registered_models, drain)
-    app.add_middleware(Uncaught)
+    _surround(app, server, limit, served, tokens)
+    # KServe runs the loop of the policy, whatever `--event-loop` says, and before it wants one to be there.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(uvloop.new_event_loop())
+    log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
+    server.start([model])
+
+
+def _surround(
+    app: ServiceApplication, server: DrainingServer, limit: AdmissionLimit, served: Served, tokens: TokenFile | None
+) -> None:
+    """Puts what every request passes around KServe's application and its gRPC server, and the direct route beside."""
     # The middleware that is added last is outermost, the interceptor that is named first.
+    app.add_middleware(Uncaught)
     protocol.complete(app, server)
     calls = CallMetrics(served)
     route = DirectRoute(
@@ -176,11 +188,6 @@ def serve(
     asking = [] if tokens is None else [AuthenticationInterceptor(tokens)]
     use_interceptors([RequestScopeInterceptor(calls, served), *asking, SheddingInterceptor(limit)])
     show(limit)
-    # KServe runs the loop of the policy, whatever `--event-loop` says, and before it wants one to be there.
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.set_event_loop(uvloop.new_event_loop())
-    log.warning("%s is loaded and listens on port %d", model.name, args.http_port)
-    server.start([model])
 
 
 def revision() -> str:

@@ -52,7 +52,7 @@ class V2Model(Model):
     """
 
     version: str
-    eager: ClassVar = False
+    eager: ClassVar[bool] = False
 
     @abstractmethod
     async def answer(self, tensors: Tensors, wanted: Sequence[str]) -> Outputs:

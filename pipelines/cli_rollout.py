@@ -120,7 +120,10 @@ def rollout_run(
     home: Home = DEFAULT_HOME,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Roll the challenger out: raise, observe and judge at each share, then promote; or back, where it does harm."""
+    """Roll the challenger out: raise, observe and judge at each share, then promote; or back, where it does harm.
+
+    This process does it, and has to last as long; to leave it to Kubeflow Pipelines: fraud rollout submit --host URL.
+    """
     from components.judge_canary.logic import JudgeSettings
     from components.observe_canary.logic import ObserveSettings
     from inference_services.policy_settings import ThresholdSettings
@@ -153,7 +156,7 @@ def rollout_submit(
     host: Annotated[str, typer.Option(help="Kubeflow Pipelines server to run on.")],
     model: Annotated[str, typer.Option(help="fraud-lightgbm, and once that is promoted fraud-gnn.")] = "fraud-lightgbm",
 ) -> None:
-    """Start the rollout pipeline on Kubeflow for one model, and leave it to itself."""
+    """Start the rollout pipeline on Kubeflow for one model, and leave it to itself; `run` does the same from here."""
     from pipelines import remote, rollout_submission
     from pipelines.local_stack import MANIFESTS
 

@@ -13,7 +13,7 @@ from feature_repo.settings import EMBEDDING_DIM
 from inference_services.subgraph import Subgraph
 from inference_services.transformer.decider import model_features
 from tests.contract.conftest import make_rows
-from tests.contract.test_transformer import FakeStore
+from tests.contract.played_parts import FakeStore
 from tests.contract.test_transformer_process import tensors_of
 
 Body = dict[str, Any]

@@ -31,6 +31,7 @@ from inference_services.model_names import GNN
 from simulators.local_services import RedisServer, free_port
 from tests.contract.fusion_bundle import PAYMENT, write_fusion
 from tests.contract.graph_bundle import make_graph, write_graph_bundle
+from tests.contract.played_parts import DecideOne, decide_with
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = "fraud-detector"
@@ -261,3 +262,9 @@ def target(request: pytest.FixtureRequest) -> Target:
         )
     decisions = ("fraud_probability", "decision", "lightgbm_probability", "gnn_probability", "reasons", "degraded")
     return Target(of("transformer"), DETECTOR, of("fusion_bundle").label, make_payments, decisions)
+
+
+@pytest.fixture
+def decide(tmp_path: Path) -> DecideOne:
+    """A decider whose store and models the test plays."""
+    return decide_with(tmp_path)

@@ -14,8 +14,8 @@ from inference_services.transformer.feature_tensors import FEATURE_PARAMETERS
 from inference_services.transformer.fusion import Fusion
 from inference_services.transformer.predictors import V2Client
 from tests.contract.fusion_bundle import G1, L1, NAME, PAYMENT, write_fusion
+from tests.contract.played_parts import FakeStore, answering, broken, endless, nonsense, refusing
 from tests.contract.predictor_fake import Handler, PlayedServer
-from tests.contract.test_transformer import FakeStore, answering, broken, endless, nonsense, refusing
 
 FAILURES = 3
 RETRY_S = 0.8

@@ -1,102 +1,26 @@
-"""Materialisation on a real Feast and a real Redis: incremental, resumable, and equal to filling an empty store."""
+"""Materialisation on a real Feast and a real Redis: incremental, and equal to filling an empty store."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
-from feast import FeatureStore
 
-from feature_repo.batch_features import write_profiles
-from feature_repo.definitions import definitions
-from feature_repo.errors import CorruptValue, MissingData, RunSuperseded, StoreUnavailable
-from feature_repo.event_log import log_days, read_log
+from feature_repo.errors import CorruptValue, MissingData
 from feature_repo.feast_format import decode_value, hash_field, redis_key
-from feature_repo.labels import LABEL_COLUMNS, no_labels
-from feature_repo.materialization_ledger import FACTS_KEY, Ledger, ViewFacts, ledger_client, read_facts
+from feature_repo.labels import LABEL_COLUMNS
+from feature_repo.materialization_ledger import FACTS_KEY, ViewFacts, read_facts
 from feature_repo.materialization_plan import REFILL_AFTER_S, decide
-from feature_repo.materialize import ViewRun, batch_views, materialize
 from feature_repo.pseudonyms import ENTITY_KINDS
-from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS, FeatureSettings, RedisType
-from simulators.local_services import RedisServer
-from tests.conftest import ROOT
+from feature_repo.settings import EMBEDDING_DIM, KEY_TTL_SECONDS
 from tests.redis_servers import redis_cluster
+from tests.unit.feature_repo.shop import Shop
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # by Feast itself
-Store = dict[bytes, dict[bytes, bytes]]
-LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
-
-
-class Shop:
-    """A feature store over the small log, whose files can be published up to a day."""
-
-    def __init__(self, log: Path, redis_url: str, folder: Path, redis_type: RedisType = "redis") -> None:
-        self.events = read_log(log)
-        self.labels = no_labels()
-        self.days = [midnight(day) for day in log_days(log)]
-        self.settings = FeatureSettings(
-            redis_url=redis_url, redis_type=redis_type, registry=folder / "registry.db", offline=folder / "offline"
-        )
-        self.redis = ledger_client(redis_url, redis_type, 30)
-
-    def publish(self, day: int, without: pa.Array | None = None) -> datetime:
-        """Writes the files as of the end of the log's day `day`, without some events; returns that midnight."""
-        until = self.days[day] + timedelta(days=1)
-        keep = pc.less(self.events.column("ingested_at"), pa.scalar(until, pa.timestamp("us", "UTC")))
-        if without is not None:
-            keep = pc.and_(keep, pc.invert(pc.is_in(self.events.column("event_id"), value_set=without)))
-        write_profiles(self.events.filter(keep), self.labels, self.settings.offline)
-        return until
-
-    def publish_embeddings(self, version: str, at: datetime, left: str = "") -> None:
-        for kind in ENTITY_KINDS:
-            ids = pc.unique(self.events.column(f"{kind}_id").drop_null())
-            vectors = np.random.default_rng(int(at.timestamp())).normal(size=(len(ids), EMBEDDING_DIM))
-            target = self.settings.offline / "embeddings" / version / f"{kind}.parquet"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            stamps = pa.array([at] * len(ids), pa.timestamp("us", "UTC"))
-            embeddings = [None if i == left else v for i, v in zip(ids.to_pylist(), vectors.tolist(), strict=True)]
-            columns = {
-                f"{kind}_id": ids,
-                "embedding": pa.array(embeddings, pa.list_(pa.float32())),
-                "event_timestamp": stamps,
-            }
-            pq.write_table(pa.table(columns), target)
-
-    def run(self, until: datetime, **choices: Any) -> dict[str, ViewRun]:
-        return {run.view: run for run in materialize(self.settings, until, **choices)}
-
-    def entities(self) -> Store:
-        """What the online store holds of every entity."""
-        keys = [key for key in self.redis.keys("*") if not key.startswith(b"{fraud}")]
-        return {key: self.redis.hgetall(key) for key in keys}
-
-    def filled_by_feast(self, until: datetime) -> Store:
-        """What Feast itself, in its default configuration, makes of an empty store."""
-        self.redis.flushall()
-        store = FeatureStore(config=self.settings.repo_config())
-        objects = definitions(self.settings.offline)
-        store.apply(objects)
-        store.materialize(LONG_AGO, until, feature_views=[view.name for view in batch_views(objects)])
-        return self.entities()
-
-
-def midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
-@pytest.fixture
-def shop(small_log: Path, redis_url: str, tmp_path: Path) -> Shop:
-    return Shop(small_log, redis_url, tmp_path)
 
 
 def test_days_one_after_the_other_give_what_feast_gives_at_once(shop: Shop) -> None:
@@ -280,111 +204,6 @@ def test_progress_is_told_by_view_and_rows(shop: Shop) -> None:
     rows = runs["rider_profile"].rows
     assert riders == [(min(n, rows), rows) for n in range(0, rows + 100, 100)]
     assert {view for view, _, _ in told} == {view for view, run in runs.items() if run.rows}
-
-
-KILLED_RUN = """
-import os, signal, sys
-from datetime import datetime
-from pathlib import Path
-from feature_repo.materialize import materialize
-from feature_repo.settings import FeatureSettings
-url, folder, until, last = sys.argv[1:]
-batches = 0
-def count(view, done, total):
-    global batches
-    batches += done > 0
-    if batches == int(last):
-        os.kill(os.getpid(), signal.SIGKILL)
-settings = FeatureSettings(redis_url=url, registry=Path(folder) / "registry.db", offline=Path(folder) / "offline")
-materialize(settings, datetime.fromisoformat(until), count, batch_rows=50)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("batches", [1, 7, 16])
-def test_a_killed_run_is_finished_by_the_next(shop: Shop, batches: int) -> None:
-    shop.run(shop.publish(6))
-    until = shop.publish(9)
-    folder = shop.settings.offline.parent
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            KILLED_RUN,
-            shop.settings.redis_url,
-            folder,
-            until.isoformat(),
-            str(batches),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -9
-    half = shop.entities()
-    stopped = read_facts(shop.redis)
-    assert min(f.newest_us for f in stopped.values()) < until.timestamp() * 1e6
-    run = shop.run(until)
-    assert shop.entities() == shop.filled_by_feast(until)
-    assert half != shop.entities()
-    assert sum(r.rows for r in run.values()) > 0
-
-
-def test_an_earlier_run_stops_when_another_begins(shop: Shop) -> None:
-    until = shop.publish(8)
-
-    def begin_another(view: str, done: int, total: int) -> None:
-        Ledger(shop.redis).begin(int(until.timestamp() * 1e6))
-
-    with pytest.raises(RunSuperseded, match="another run began"):
-        shop.run(until, progress=begin_another, batch_rows=100)
-    assert len(shop.entities()) == 100
-    assert read_facts(shop.redis) == {}
-
-
-def test_a_run_that_lost_its_place_records_nothing(shop: Shop) -> None:
-    ours, theirs = Ledger(shop.redis), Ledger(shop.redis)
-    ours.begin(5)
-    theirs.begin(5)
-    with pytest.raises(RunSuperseded):
-        ours.commit("rider_profile", ViewFacts(5, 6, 6, 1, "columns"), {5: "1:1"})
-    assert not shop.redis.exists(FACTS_KEY)
-
-
-def test_a_redis_that_loses_its_data_meanwhile_is_not_taken_for_filled(shop: Shop) -> None:
-    until = shop.publish(8)
-
-    def lose(view: str, done: int, total: int) -> None:
-        if view == "driver_profile":
-            shop.redis.flushall()
-
-    with pytest.raises(RunSuperseded, match="lost its data"):
-        shop.run(until, progress=lose, batch_rows=20)
-    assert len(shop.entities()) == 20
-    shop.run(until)
-    assert shop.entities() == shop.filled_by_feast(until)
-
-
-def test_a_redis_that_goes_away_is_named_and_the_next_run_finishes(shop: Shop, tmp_path: Path) -> None:
-    until = shop.publish(8)
-    with RedisServer(tmp_path / "redis") as server:
-        settings = shop.settings.model_copy(update={"redis_url": server.url})
-
-        def stop(view: str, done: int, total: int) -> None:
-            if view == "driver_profile":
-                server.stop()
-
-        with pytest.raises(StoreUnavailable, match=r"while driver_profile was being written.*not recorded as done"):
-            materialize(settings, until, stop, batch_rows=20)
-
-
-def test_a_run_does_not_go_back(shop: Shop) -> None:
-    shop.run(shop.publish(8))
-    with pytest.raises(RunSuperseded, match="choose a later cutoff"):
-        shop.run(shop.publish(7))
-    assert shop.entities() == shop.filled_by_feast(shop.publish(8))
 
 
 def test_a_file_that_is_cut_short_or_missing_is_named_before_anything_is_written(shop: Shop) -> None:

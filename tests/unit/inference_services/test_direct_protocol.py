@@ -105,10 +105,11 @@ class Bench:
         models = ModelRepository()
         models.update(model)
         self.served = served = Served("test", uuid4().hex, "7", "")
+        self.limit = AdmissionLimit(Bounds(1.0, most, most, most))
         self.route = DirectRoute(
             models=models,
             app=app,
-            limit=AdmissionLimit(Bounds(1.0, most, most, most)),
+            limit=self.limit,
             calls=CallMetrics(served),
             served=served,
             tokens=None,
@@ -236,6 +237,12 @@ async def test_the_version_that_is_served_may_be_named() -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_who_asks_for_a_websocket_is_answered_as_if_not() -> None:
+    wanted = ("connection: upgrade", "upgrade: websocket")
+    written = await Bench(Echo(), app).send(request(BODY, "/v2/models/echo/infer", "1.1", *wanted))
+    assert content(b"".join(written))[:2] == ["POST", "/v2/models/echo/infer"]
+
+
 async def test_a_caller_may_ask_for_the_end_of_the_connection() -> None:
     bench = Bench(Echo(), app)
     (answer,) = await bench.send(request(BODY, "/v2/models/echo/infer", "1.1", "connection: close"))
@@ -274,7 +281,7 @@ async def test_nothing_is_written_to_a_caller_who_has_left(at: int) -> None:
     bench.protocol.connection_lost(None)
     gate.set()
     assert await bench.send() == []
-    assert bench.shared.coming == 0
+    assert (bench.shared.coming, bench.limit.in_flight) == (0, 0)
     assert not bench.state.tasks
 
 
@@ -347,6 +354,7 @@ async def test_a_request_that_is_given_up_leaves_nobody_waiting(body: bytes) -> 
     answers = await bench.send()
     assert bench.wire.closed or [answer[:13] for answer in answers] == [b"HTTP/1.1 500 "]
     assert not bench.state.tasks
+    assert (bench.counted("cancelled"), bench.limit.in_flight) == (1, 0)
 
 
 async def test_more_than_is_taken_on_is_told_so_and_the_connection_goes_on() -> None:
