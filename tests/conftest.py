@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-# Before Feast, which makes whoever imports it later count in files, where what an earlier test counted stays.
-import prometheus_client  # noqa: F401
 import pytest
 import yaml
 from xdist.remote import Producer
@@ -18,6 +16,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Feast sets it, and xdist's workers inherit it: metrics would be counted in files, where an earlier test's stay.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+import prometheus_client  # noqa: F401 - before Feast
 
 from feature_repo.datasets import snapshot
 from feature_repo.event_log import log_days
