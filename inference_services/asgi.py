@@ -13,6 +13,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+# The content types of V2: JSON, and JSON with binary tensors behind it.
+JSON, BINARY = b"application/json", b"application/octet-stream"
+
 
 class Answer(NamedTuple):
     """A whole answer, whose body is JSON.
@@ -34,6 +37,6 @@ class Answer(NamedTuple):
 
     async def send(self, send: Send) -> None:
         """Sends it."""
-        head = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body)))
+        head = ((b"content-type", JSON), (b"content-length", b"%d" % len(self.body)))
         await send({"type": "http.response.start", "status": self.status, "headers": [*head, *self.headers]})
         await send({"type": "http.response.body", "body": self.body})

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from kserve.model_repository import ModelRepository
 
-from inference_services.asgi import Header
+from inference_services.asgi import BINARY, JSON, Header
 from inference_services.v2_model import V2Model
 from inference_services.v2_rest import HEADER_LENGTH
 
 _PREFIX, _SUFFIX, _VERSIONS = b"/v2/models/", b"/infer", "/versions/"
 _READ = b"content-type", b"content-length", HEADER_LENGTH.encode()
-_JSON, _BINARY = b"application/json", b"application/octet-stream"
-_JSON_KINDS = frozenset({_JSON, b"application/json; charset=utf-8"})
+_JSON_KINDS = frozenset({JSON, b"application/json; charset=utf-8"})
 # Of an honest length. Python makes no integer of a text of thousands, be they all zeros.
 _MOST_DIGITS = 20
 
@@ -53,7 +52,7 @@ def form_of(url: bytes, headers: Sequence[Header], models: ModelRepository) -> F
     # tritonclient names no type.
     if header_length is None:
         return Form(model, int(length), None) if kind is None or kind in _JSON_KINDS else None
-    plain = header_length.isdigit() and len(header_length) <= _MOST_DIGITS and kind in (None, _BINARY)
+    plain = header_length.isdigit() and len(header_length) <= _MOST_DIGITS and kind in (None, BINARY)
     return Form(model, int(length), int(header_length)) if plain else None
 
 

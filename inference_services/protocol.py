@@ -23,7 +23,7 @@ from kserve.model_repository import ModelRepository
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from inference_services.application import ServiceApplication
-from inference_services.asgi import Application, Message, Receive, Send
+from inference_services.asgi import BINARY, JSON, Application, Message, Receive, Send
 from inference_services.v2_rest import HEADER_LENGTH
 
 # The largest honest body, 1,024 event subgraphs with all their neighbours as JSON, has 14 MB; embeddings of a second
@@ -32,7 +32,6 @@ MAX_BODY_BYTES = 32 * 2**20
 # What FastAPI itself refuses: a body that it cannot read, a path and a method that there is not.
 _FRAMEWORK_STATUSES = (400, 404, 405)
 _VERSIONED = re.compile(r"(/v2/models/([^/]+))/versions/([^/]+)(/ready|/infer)?")
-_PLAIN = _JSON, _BINARY = b"application/json", b"application/octet-stream"
 _BODY_TYPES = re.compile(rb"application/(json|octet-stream|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE)
 
 
@@ -131,9 +130,9 @@ class BodyCheck:
         kind = headers.get(b"content-type")
         if kind is None:
             # tritonclient names none.
-            kind = _BINARY if HEADER_LENGTH.encode() in headers else _JSON
+            kind = BINARY if HEADER_LENGTH.encode() in headers else JSON
             scope = {**scope, "headers": [*scope["headers"], (b"content-type", kind)]}
-        if kind not in _PLAIN and not _BODY_TYPES.fullmatch(kind):
+        if kind not in (JSON, BINARY) and not _BODY_TYPES.fullmatch(kind):
             refusal = f"a body of content type {kind.decode('latin-1')!r:.80} is not understood; send "
             refusal += f"application/json, or application/octet-stream with {HEADER_LENGTH}"
             return await _error(400, refusal)(scope, receive, send)
